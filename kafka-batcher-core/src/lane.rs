@@ -1,0 +1,3 @@
+//! lane
+/// h
+pub const SEQUENCE_HEADER: &str = "kafka-batcher-sequence";

@@ -1,0 +1,180 @@
+//! The partition of each event of a topic.
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use super::{PartitionStrategy, hash};
+use crate::event::EventRef;
+use crate::rng::{below, mix};
+
+/// Applies a topic's [`PartitionStrategy`]. Shared by all tasks that add events; takes no lock.
+#[derive(Debug)]
+pub struct Router {
+    topic: Arc<str>,
+    strategy: PartitionStrategy,
+    seed: u64,
+    /// Counts choices: events for `random` and `round_robin`, moves for `sticky`.
+    choices: AtomicU64,
+}
+
+/// Why an event has no partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RouteError {
+    /// The application's partitioner chose a partition that does not exist.
+    #[error("the partitioner chose partition {chosen}, there are {partitions}")]
+    NoSuchPartition {
+        /// What it chose.
+        chosen: u32,
+        /// How many there are.
+        partitions: u32,
+    },
+}
+
+impl Router {
+    /// A router for `topic`, random choices drawn from `seed`.
+    #[must_use]
+    pub fn new(topic: Arc<str>, strategy: PartitionStrategy, seed: u64) -> Self {
+        Self { topic, strategy, seed, choices: AtomicU64::new(0) }
+    }
+
+    /// The partition the event belongs to; `None` when it belongs to none and is to be spread.
+    ///
+    /// # Errors
+    /// When a custom partitioner chooses a partition that does not exist.
+    pub fn assigned(&self, partitions: NonZeroU32, event: &EventRef<'_>) -> Result<Option<u32>, RouteError> {
+        let by_key = match &self.strategy {
+            PartitionStrategy::Random | PartitionStrategy::Sticky | PartitionStrategy::RoundRobin => return Ok(None),
+            PartitionStrategy::Custom(custom) => {
+                return match custom.partition(&self.topic, partitions, event) {
+                    Some(chosen) if chosen >= partitions.get() => {
+                        Err(RouteError::NoSuchPartition { chosen, partitions: partitions.get() })
+                    }
+                    choice => Ok(choice),
+                };
+            }
+            PartitionStrategy::Murmur2 => hash::murmur2,
+            PartitionStrategy::Crc32 => hash::crc32,
+            PartitionStrategy::Fnv1a => hash::fnv1a,
+            PartitionStrategy::Phash2 => hash::phash2,
+        };
+        Ok(event.record.key.map(|key| by_key(key, partitions)))
+    }
+
+    /// A partition for an event, or for a batch of events, that belongs to none.
+    #[must_use]
+    pub fn spread(&self, partitions: NonZeroU32) -> u32 {
+        match self.strategy {
+            PartitionStrategy::Random => {
+                below(mix(self.seed.wrapping_add(self.choices.fetch_add(1, Relaxed))), partitions.get())
+            }
+            PartitionStrategy::RoundRobin => {
+                (self.seed.wrapping_add(self.choices.fetch_add(1, Relaxed)) % u64::from(partitions.get())) as u32
+            }
+            _ => below(mix(self.seed.wrapping_add(self.choices.load(Relaxed))), partitions.get()),
+        }
+    }
+
+    /// A batch of spread events has left: `sticky` moves on.
+    pub fn batch_left(&self, partitions: NonZeroU32) {
+        let before = self.choices.load(Relaxed);
+        let here = below(mix(self.seed.wrapping_add(before)), partitions.get());
+        // Skip choices that would stay where it is; a handful is enough, and one partition has no other.
+        let next = (before + 1..before + 9)
+            .find(|choice| below(mix(self.seed.wrapping_add(*choice)), partitions.get()) != here)
+            .unwrap_or(before + 1);
+        if !matches!(self.strategy, PartitionStrategy::Random | PartitionStrategy::RoundRobin) {
+            // Lost to a concurrent move: that one is as good.
+            self.choices.compare_exchange(before, next, Relaxed, Relaxed).ok();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::{Record, RecordRef};
+
+    const TWELVE: NonZeroU32 = NonZeroU32::new(12).unwrap();
+
+    fn router(strategy: PartitionStrategy) -> Router {
+        Router::new("t".into(), strategy, 7)
+    }
+
+    fn keyed(key: &str) -> Record {
+        Record::new("v").with_key(key.to_owned())
+    }
+
+    #[test]
+    fn a_key_always_goes_to_the_same_partition() {
+        for strategy in ["murmur2", "crc32", "fnv1a", "phash2", "md5"] {
+            let router = router(strategy.parse().unwrap());
+            let of = |key: &str| router.assigned(TWELVE, &EventRef::of_record(keyed(key).as_ref())).unwrap().unwrap();
+            assert_eq!(of("N14228"), of("N14228"), "{strategy}");
+            assert!((0..100).map(|i| of(&i.to_string())).collect::<std::collections::BTreeSet<_>>().len() > 6);
+        }
+    }
+
+    /// Defect 14: keyless events under `md5` all went to one partition.
+    #[test]
+    fn defect_14_events_without_a_key_are_spread() {
+        for strategy in ["random", "sticky", "round_robin", "murmur2", "crc32", "fnv1a", "phash2", "md5"] {
+            let router = router(strategy.parse().unwrap());
+            let event = EventRef::of_record(RecordRef { value: Some(b"v"), ..RecordRef::default() });
+            assert_eq!(router.assigned(TWELVE, &event).unwrap(), None, "{strategy}");
+            let mut counts = [0; 12];
+            for _ in 0..1200 {
+                counts[router.spread(TWELVE) as usize] += 1;
+                router.batch_left(TWELVE);
+            }
+            assert!(counts.iter().all(|c| (40..200).contains(c)), "{strategy}: {counts:?}");
+        }
+    }
+
+    #[test]
+    fn sticky_stays_until_a_batch_has_left_and_then_moves() {
+        let router = router(PartitionStrategy::Sticky);
+        for _ in 0..100 {
+            let here = router.spread(TWELVE);
+            assert_eq!(router.spread(TWELVE), here);
+            router.batch_left(TWELVE);
+            assert_ne!(router.spread(TWELVE), here);
+        }
+    }
+
+    #[test]
+    fn round_robin_takes_turns() {
+        let router = router(PartitionStrategy::RoundRobin);
+        let first = router.spread(TWELVE);
+        for i in 1..30 {
+            assert_eq!(router.spread(TWELVE), (first + i) % 12);
+        }
+    }
+
+    #[test]
+    fn a_function_sees_topic_count_key_and_value_and_must_stay_in_range() {
+        let router = router(PartitionStrategy::function(|topic, n, key, value| {
+            assert_eq!((topic, n, key), ("t", 12, Some(&b"k"[..])));
+            value.unwrap().len() as u32
+        }));
+        let record = keyed("k");
+        assert_eq!(router.assigned(TWELVE, &EventRef::of_record(record.as_ref())), Ok(Some(1)));
+        let long = Record::new(vec![0; 12]).with_key("k");
+        assert_eq!(
+            router.assigned(TWELVE, &EventRef::of_record(long.as_ref())),
+            Err(RouteError::NoSuchPartition { chosen: 12, partitions: 12 })
+        );
+    }
+
+    #[test]
+    fn a_typed_function_sees_the_event_before_it_is_encoded() {
+        use crate::event::{Event, Json};
+        let strategy = PartitionStrategy::typed(|_, n, event: &u64| (*event % u64::from(n)) as u32);
+        assert!(strategy.needs_typed_event());
+        let router = router(strategy);
+        let of = |event: Json<u64>| event.with_record(|e| router.assigned(TWELVE, &e)).unwrap().unwrap();
+        assert_eq!(of(Json(25)), Some(1));
+        assert_eq!("bytes".with_record(|e| router.assigned(TWELVE, &e)).unwrap(), Ok(None));
+    }
+}

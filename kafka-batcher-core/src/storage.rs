@@ -1,0 +1,246 @@
+//! The seam to temporary storage: where batches wait while Kafka is unavailable.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+
+use crate::batch::Batch;
+
+/// Names a lane: a partition of a topic, or the events of a topic that have no partition yet.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct LaneId {
+    /// The topic.
+    pub topic: Arc<str>,
+    /// The partition; `None` for events accepted before the topic's partition count was known.
+    pub partition: Option<u32>,
+}
+
+impl LaneId {
+    /// The lane of one partition.
+    #[must_use]
+    pub fn partition(topic: impl Into<Arc<str>>, partition: u32) -> Self {
+        Self { topic: topic.into(), partition: Some(partition) }
+    }
+
+    /// The lane of a topic's events that have no partition yet.
+    #[must_use]
+    pub fn unassigned(topic: impl Into<Arc<str>>) -> Self {
+        Self { topic: topic.into(), partition: None }
+    }
+}
+
+impl fmt::Display for LaneId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.partition {
+            Some(partition) => write!(f, "{}/{partition}", self.topic),
+            None => write!(f, "{}/unassigned", self.topic),
+        }
+    }
+}
+
+/// Names a stored batch within its lane; grows with each append.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct EntryId(pub u64);
+
+/// A batch as it is kept in storage.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct StoredBatch {
+    /// The records.
+    pub batch: Batch,
+    /// Kafka may have it already: an attempt to send it ended with an unknown outcome.
+    pub maybe_persisted: bool,
+}
+
+impl StoredBatch {
+    /// A batch to be stored.
+    #[must_use]
+    pub const fn new(batch: Batch, maybe_persisted: bool) -> Self {
+        Self { batch, maybe_persisted }
+    }
+}
+
+/// Keeps batches in order, a queue for each lane.
+///
+/// The batcher appends to and reads from one lane by one call at a time, but works on many lanes at
+/// once. **Cancellation:** a dropped future of `append` may or may not have stored the batch.
+#[async_trait]
+pub trait TempStorage: Send + Sync + fmt::Debug {
+    /// Whether what is stored survives the end of the process.
+    fn is_durable(&self) -> bool;
+
+    /// Puts a batch behind all others of its lane. Once this returns, the batch is as safe as the storage makes it.
+    ///
+    /// # Errors
+    /// [`StorageError::Full`] when there is no room. After any error the batch is not stored.
+    async fn append(&self, lane: &LaneId, entry: StoredBatch) -> Result<EntryId, StorageError>;
+
+    /// The first batch of the lane behind `after`, or the oldest of all; `None` when there is none.
+    ///
+    /// # Errors
+    /// When it can't be read now.
+    async fn next(&self, lane: &LaneId, after: Option<EntryId>) -> Result<Option<(EntryId, StoredBatch)>, StorageError>;
+
+    /// Forgets this batch of the lane and all before it: Kafka has them. May be done lazily; an
+    /// acknowledgement lost in a crash is a duplicate, not a loss.
+    ///
+    /// # Errors
+    /// When it can't be done now; the batcher goes on, and acknowledges a later batch later.
+    async fn acknowledge(&self, lane: &LaneId, entry: EntryId) -> Result<(), StorageError>;
+
+    /// All lanes that hold something.
+    ///
+    /// # Errors
+    /// When it can't be read now.
+    async fn lanes(&self) -> Result<Vec<LaneUsage>, StorageError>;
+
+    /// Whether the topic has nothing stored.
+    ///
+    /// # Errors
+    /// When it can't be read now.
+    async fn is_empty(&self, topic: &str) -> Result<bool, StorageError> {
+        Ok(self.lanes().await?.iter().all(|lane| &*lane.id.topic != topic))
+    }
+}
+
+/// What a lane holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LaneUsage {
+    /// Which lane.
+    pub id: LaneId,
+    /// Stored batches.
+    pub batches: u64,
+    /// Stored events.
+    pub events: u64,
+    /// Bytes of the encoded batches.
+    pub bytes: u64,
+}
+
+impl LaneUsage {
+    /// What lane `id` holds.
+    #[must_use]
+    pub const fn new(id: LaneId, batches: u64, events: u64, bytes: u64) -> Self {
+        Self { id, batches, events, bytes }
+    }
+}
+
+/// Why storage refused. Never contains a secret.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StorageError {
+    /// Its quota, or the disk, is used up.
+    #[error("temporary storage is full: {used} of {quota} bytes are used")]
+    Full {
+        /// Bytes used.
+        used: u64,
+        /// Bytes allowed.
+        quota: u64,
+    },
+    /// Reading or writing failed; it may work later.
+    #[error("temporary storage failed: {0}")]
+    Failed(String),
+}
+
+/// Keeps batches in memory: survives an outage of Kafka, not the end of the process.
+///
+/// The reference implementation of [`TempStorage`], and the default.
+///
+/// ```
+/// use kafka_batcher_core::MemoryStorage;
+///
+/// let storage = MemoryStorage::new(64 * 1024 * 1024); // bytes
+/// ```
+pub struct MemoryStorage {
+    quota: u64,
+    state: Mutex<MemoryState>,
+}
+
+#[derive(Default)]
+struct MemoryState {
+    used: u64,
+    next: u64,
+    lanes: BTreeMap<LaneId, VecDeque<(EntryId, StoredBatch)>>,
+}
+
+impl MemoryStorage {
+    /// Storage for up to `quota` bytes of encoded batches.
+    #[must_use]
+    pub fn new(quota: u64) -> Self {
+        Self { quota, state: Mutex::default() }
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, MemoryState> {
+        // Nothing panics while the lock is held halfway through a change.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Default for MemoryStorage {
+    /// 256 MiB.
+    fn default() -> Self {
+        Self::new(256 * 1024 * 1024)
+    }
+}
+
+impl fmt::Debug for MemoryStorage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = self.state();
+        f.debug_struct("MemoryStorage")
+            .field("quota", &self.quota)
+            .field("used", &state.used)
+            .field("lanes", &state.lanes.len())
+            .finish()
+    }
+}
+
+#[async_trait]
+impl TempStorage for MemoryStorage {
+    fn is_durable(&self) -> bool {
+        false
+    }
+
+    async fn append(&self, lane: &LaneId, entry: StoredBatch) -> Result<EntryId, StorageError> {
+        let mut state = self.state();
+        let bytes = entry.batch.byte_len() as u64;
+        if state.used + bytes > self.quota {
+            return Err(StorageError::Full { used: state.used, quota: self.quota });
+        }
+        let id = EntryId(state.next);
+        state.next += 1;
+        state.used += bytes;
+        state.lanes.entry(lane.clone()).or_default().push_back((id, entry));
+        Ok(id)
+    }
+
+    async fn next(&self, lane: &LaneId, after: Option<EntryId>) -> Result<Option<(EntryId, StoredBatch)>, StorageError> {
+        let state = self.state();
+        let Some(queue) = state.lanes.get(lane) else { return Ok(None) };
+        Ok(queue.iter().find(|(id, _)| after.is_none_or(|after| *id > after)).cloned())
+    }
+
+    async fn acknowledge(&self, lane: &LaneId, entry: EntryId) -> Result<(), StorageError> {
+        let mut state = self.state();
+        let state = &mut *state;
+        let Some(queue) = state.lanes.get_mut(lane) else { return Ok(()) };
+        while let Some((_, stored)) = queue.pop_front_if(|(id, _)| *id <= entry) {
+            state.used -= stored.batch.byte_len() as u64;
+        }
+        if queue.is_empty() {
+            state.lanes.remove(lane);
+        }
+        Ok(())
+    }
+
+    async fn lanes(&self) -> Result<Vec<LaneUsage>, StorageError> {
+        let usage = |(id, queue): (&LaneId, &VecDeque<(EntryId, StoredBatch)>)| LaneUsage {
+            id: id.clone(),
+            batches: queue.len() as u64,
+            events: queue.iter().map(|(_, s)| u64::from(s.batch.len())).sum(),
+            bytes: queue.iter().map(|(_, s)| s.batch.byte_len() as u64).sum(),
+        };
+        Ok(self.state().lanes.iter().map(usage).collect())
+    }
+}
