@@ -31,6 +31,11 @@ impl Backoff {
         now + self.jittered(self.max)
     }
 
+    /// Whether there was a failure since the last success.
+    pub(crate) const fn is_waiting(&self) -> bool {
+        self.attempt > 0
+    }
+
     pub(crate) const fn reset(&mut self) {
         self.attempt = 0;
     }

@@ -1,0 +1,160 @@
+//! The connection: starting the client, and starting it again.
+
+use std::collections::VecDeque;
+
+use crate::backoff::Backoff;
+use crate::config::Timing;
+use crate::lane::Link;
+use crate::notifier::{Report, What};
+use crate::producer::{ErrorKind, ProduceError};
+use crate::time::Moment;
+
+/// What the driver is to do for the connection.
+#[derive(Debug)]
+#[expect(clippy::exhaustive_enums, reason = "a driver must handle every action")]
+pub enum ConnectionAction {
+    /// Call [`Producer::connect`](crate::Producer::connect); answer with [`Connection::connected`].
+    Connect,
+    /// Tell all collectors.
+    Link(Link),
+    /// Tell the error notifier.
+    Report(Report),
+}
+
+/// Connects, backs off with jitter, and connects anew when the client is no longer usable.
+#[derive(Debug)]
+pub struct Connection {
+    state: State,
+    backoff: Backoff,
+    say: VecDeque<ConnectionAction>,
+}
+
+#[derive(Debug)]
+enum State {
+    Waiting { until: Moment },
+    Connecting,
+    Connected,
+    Closed,
+}
+
+impl Connection {
+    /// A connection that wants to be made at once.
+    #[must_use]
+    pub const fn new(timing: Timing, seed: u64) -> Self {
+        let backoff = Backoff::new(timing.retry_backoff, timing.recheck_interval, seed);
+        Self { state: State::Waiting { until: Moment::ZERO }, backoff, say: VecDeque::new() }
+    }
+
+    /// The answer to [`ConnectionAction::Connect`].
+    pub fn connected(&mut self, result: Result<(), ProduceError>, now: Moment) {
+        if !matches!(self.state, State::Connecting) {
+            return;
+        }
+        match result {
+            Ok(()) => {
+                self.backoff.reset();
+                self.state = State::Connected;
+                self.say.push_back(ConnectionAction::Link(Link::Up));
+            }
+            Err(error) => {
+                self.state = State::Waiting { until: self.backoff.next(now) };
+                self.say.push_back(ConnectionAction::Link(Link::Down));
+                self.say.push_back(ConnectionAction::Report(Report::new(What::ConnectFailed, error.to_string())));
+            }
+        }
+    }
+
+    /// A call of the producer failed with this kind of error.
+    pub fn failed(&mut self, kind: ErrorKind, now: Moment) {
+        if kind == ErrorKind::Fatal && matches!(self.state, State::Connected) {
+            self.state = State::Waiting { until: now };
+            self.say.push_back(ConnectionAction::Link(Link::Down));
+        }
+    }
+
+    /// Nothing is to be connected any more.
+    pub fn close(&mut self) {
+        self.state = State::Closed;
+    }
+
+    /// Whether the client has reached Kafka.
+    #[must_use]
+    pub const fn is_connected(&self) -> bool {
+        matches!(self.state, State::Connected)
+    }
+
+    /// The next thing to do; `None` when there is nothing now.
+    pub fn poll_action(&mut self, now: Moment) -> Option<ConnectionAction> {
+        if let Some(action) = self.say.pop_front() {
+            return Some(action);
+        }
+        match self.state {
+            State::Waiting { until } if now >= until => {
+                self.state = State::Connecting;
+                Some(ConnectionAction::Connect)
+            }
+            _ => None,
+        }
+    }
+
+    /// When to poll again although nothing happened.
+    #[must_use]
+    pub const fn poll_timeout(&self) -> Option<Moment> {
+        match self.state {
+            State::Waiting { until } => Some(until),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::config::KafkaConfig;
+
+    fn connection() -> Connection {
+        Connection::new(KafkaConfig::new("localhost:9092").timing(), 1)
+    }
+
+    fn down() -> ProduceError {
+        ProduceError::new(ErrorKind::Transient, "refused")
+    }
+
+    #[test]
+    fn backs_off_until_it_connects() {
+        let mut connection = connection();
+        let mut now = Moment::ZERO;
+        let mut waits = Vec::new();
+        for _ in 0..8 {
+            assert!(matches!(connection.poll_action(now), Some(ConnectionAction::Connect)));
+            assert!(connection.poll_action(now).is_none(), "one attempt at a time");
+            connection.connected(Err(down()), now);
+            assert!(matches!(connection.poll_action(now), Some(ConnectionAction::Link(Link::Down))));
+            assert!(matches!(connection.poll_action(now), Some(ConnectionAction::Report(_))));
+            let until = connection.poll_timeout().unwrap();
+            waits.push(until.since(now));
+            now = until;
+        }
+        assert!(waits[0] <= Duration::from_millis(100) && waits[7] >= Duration::from_millis(2500), "{waits:?}");
+        assert!(matches!(connection.poll_action(now), Some(ConnectionAction::Connect)));
+        connection.connected(Ok(()), now);
+        assert!(matches!(connection.poll_action(now), Some(ConnectionAction::Link(Link::Up))));
+        assert!(connection.is_connected() && connection.poll_timeout().is_none());
+    }
+
+    #[test]
+    fn a_fatal_error_connects_anew_and_others_do_not() {
+        let mut connection = connection();
+        connection.poll_action(Moment::ZERO);
+        connection.connected(Ok(()), Moment::ZERO);
+        connection.poll_action(Moment::ZERO);
+        connection.failed(ErrorKind::Transient, Moment::ZERO);
+        assert!(connection.poll_action(Moment::ZERO).is_none());
+        connection.failed(ErrorKind::Fatal, Moment::ZERO);
+        connection.failed(ErrorKind::Fatal, Moment::ZERO);
+        assert!(matches!(connection.poll_action(Moment::ZERO), Some(ConnectionAction::Link(Link::Down))));
+        assert!(matches!(connection.poll_action(Moment::ZERO), Some(ConnectionAction::Connect)));
+    }
+}

@@ -1,3 +1,0 @@
-//! lane
-/// h
-pub const SEQUENCE_HEADER: &str = "kafka-batcher-sequence";

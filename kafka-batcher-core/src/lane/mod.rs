@@ -1,0 +1,457 @@
+//! A lane: the ordered way of one partition's events into Kafka.
+//!
+//! ```text
+//!            push                    seal                launch
+//!   record ───────▶ builder ───────────────▶ queue ───────────────▶ flights ──▶ Kafka
+//!                                              │ ▲                     │
+//!                                        store │ │ failed: to the front│
+//!                                              ▼ └─────────────────────┘
+//!                                         temporary storage
+//!                                              │ recover, oldest first
+//!                                              ▼
+//!                                            replay ───────────────▶ flights ──▶ Kafka
+//! ```
+//!
+//! What keeps the order: everything moves from left to right, a failed batch goes back to the front,
+//! and as long as anything of the lane is stored or replayed, what comes later is stored behind it.
+//! The lane is live again at the moment nothing is stored any more.
+//!
+//! The driver calls [`Lane::push`] and [`Lane::handle`], then [`Lane::poll_action`] until it gives
+//! `None`, then [`Lane::poll_timeout`] for when to poll again. The lane has no clock: each call says
+//! what time it is.
+
+mod gather;
+mod produce;
+mod store;
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use crate::accumulator::FlushReason;
+use crate::backoff::Backoff;
+use crate::batch::{Batch, BatchBuilder};
+use crate::config::{OnUnavailable, Timing, TopicConfig};
+use crate::dead_letter::DeadRecord;
+use crate::notifier::{Report, What};
+use crate::producer::{Delivered, ErrorKind, ProduceFailure};
+use crate::receipt::Tickets;
+use crate::storage::{EntryId, LaneId, StorageError, StoredBatch};
+use crate::time::{Moment, earliest};
+
+pub use gather::{PushError, Pushed, SEQUENCE_HEADER};
+
+/// Settings of a lane.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct LaneOptions {
+    /// See [`TopicConfig::max_batch_bytesize`].
+    pub max_batch_bytesize: NonZeroUsize,
+    /// See [`TopicConfig::max_wait_time`].
+    pub max_wait_time: Duration,
+    /// See [`TopicConfig::on_unavailable`].
+    pub on_unavailable: OnUnavailable,
+    /// See [`Timing::retry_backoff`].
+    pub retry_backoff: Duration,
+    /// See [`Timing::recheck_interval`].
+    pub recheck_interval: Duration,
+    /// Batches that may be in flight at once: [`Capabilities::window`](crate::Capabilities::window).
+    pub window: u32,
+    /// Whether the storage survives the process: [`TempStorage::is_durable`](crate::TempStorage::is_durable).
+    pub durable: bool,
+    /// With it, events carry a [`SEQUENCE_HEADER`] of this instance.
+    pub instance: Option<[u8; 16]>,
+    /// Seed for jitter.
+    pub seed: u64,
+}
+
+impl LaneOptions {
+    /// The options of a topic's lanes, for a producer with a window of 1 and storage that is not durable.
+    #[must_use]
+    pub fn new(topic: &TopicConfig, timing: Timing) -> Self {
+        Self {
+            max_batch_bytesize: topic.max_batch_bytesize,
+            max_wait_time: topic.max_wait_time,
+            on_unavailable: topic.on_unavailable,
+            retry_backoff: timing.retry_backoff,
+            recheck_interval: timing.recheck_interval,
+            window: 1,
+            durable: false,
+            instance: None,
+            seed: 0,
+        }
+    }
+}
+
+/// Names one attempt to send a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct FlightId(u64);
+
+/// What the driver is to do for a lane.
+#[derive(Debug)]
+#[expect(clippy::exhaustive_enums, reason = "a driver must handle every action")]
+pub enum Action {
+    /// Send the batch to the lane's partition; answer with [`Event::Produced`].
+    Produce {
+        /// To be named in the answer.
+        flight: FlightId,
+        /// What to send.
+        batch: Batch,
+    },
+    /// Give each record its partition and hand them to those lanes ([`Lane::enqueue`]); answer with
+    /// [`Event::Produced`] once those lanes are settled. Only from the lane without a partition.
+    Route {
+        /// To be named in the answer.
+        flight: FlightId,
+        /// What to route.
+        batch: Batch,
+        /// The receipts of its records, to go with them.
+        tickets: Option<Tickets>,
+    },
+    /// Append to temporary storage; answer with [`Event::Stored`].
+    Store(StoredBatch),
+    /// Read the first batch behind this one; answer with [`Event::Recovered`].
+    Recover {
+        /// The last one that was delivered.
+        after: Option<EntryId>,
+    },
+    /// Kafka has this stored batch: forget it. No answer.
+    Acknowledge(EntryId),
+    /// Put a record to the dead letters; answer with [`Event::DeadLettered`].
+    DeadLetter(DeadRecord),
+    /// Tell the error notifier. No answer.
+    Report(Report),
+    /// Tell telemetry that a batch was gathered. No answer.
+    Sealed {
+        /// Events in it.
+        events: u32,
+        /// Its size in bytes.
+        bytes: usize,
+        /// Why it was ready.
+        reason: FlushReason,
+    },
+}
+
+/// What the driver tells a lane.
+#[derive(Debug)]
+#[expect(clippy::exhaustive_enums, reason = "a driver knows every event it may send")]
+pub enum Event {
+    /// Whether the lane can be served.
+    Link(Link),
+    /// The answer to [`Action::Produce`] or [`Action::Route`].
+    Produced {
+        /// Which attempt.
+        flight: FlightId,
+        /// How it ended.
+        result: Result<Delivered, ProduceFailure>,
+    },
+    /// The answer to [`Action::Store`].
+    Stored(Result<EntryId, StorageError>),
+    /// The answer to [`Action::Recover`].
+    Recovered(Result<Option<(EntryId, StoredBatch)>, StorageError>),
+    /// The answer to [`Action::DeadLetter`].
+    DeadLettered(Result<(), StorageError>),
+}
+
+/// Whether there is a client that could send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[expect(clippy::exhaustive_enums, reason = "there is no fourth")]
+pub enum Link {
+    /// Nobody has tried yet: events are held in memory for the moment.
+    Unknown,
+    /// Yes.
+    Up,
+    /// No: events are stored.
+    Down,
+}
+
+/// What a lane has done so far. Events, unless it says otherwise.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LaneStats {
+    /// Taken over by [`Lane::push`] or [`Lane::enqueue`].
+    pub accepted: u64,
+    /// Acknowledged by Kafka, or handed on by [`Action::Route`].
+    pub delivered: u64,
+    /// Bytes of batches acknowledged by Kafka.
+    pub delivered_bytes: u64,
+    /// In temporary storage now.
+    pub stored: u64,
+    /// Put to the dead letters.
+    pub dead_lettered: u64,
+    /// Gone.
+    pub lost: u64,
+    /// Attempts to send a batch that failed, as a number of attempts.
+    pub failures: u64,
+    /// Sent again although Kafka may have had them: each may be a duplicate.
+    pub maybe_duplicated: u64,
+}
+
+/// A sealed batch that the lane is responsible for.
+#[derive(Debug)]
+struct Held {
+    batch: Batch,
+    tickets: Option<Tickets>,
+    /// What it takes of the memory budget.
+    cost: usize,
+    /// Number of the lane's events accepted before it.
+    first: u64,
+    /// Kafka may have it already.
+    maybe: bool,
+    /// It is also in storage, as this entry.
+    entry: Option<EntryId>,
+}
+
+impl Held {
+    fn events(&self) -> u64 {
+        u64::from(self.batch.len())
+    }
+}
+
+#[derive(Debug)]
+struct Flight {
+    id: FlightId,
+    held: Held,
+    result: Option<Result<Delivered, ProduceFailure>>,
+}
+
+/// A stored batch that is being sent.
+#[derive(Debug)]
+struct Replay {
+    entry: EntryId,
+    /// What is still to be sent of it: the batch, or its parts after a cut.
+    parts: VecDeque<Held>,
+}
+
+#[derive(Debug)]
+enum StorageOp {
+    Append(Held),
+    Recover,
+}
+
+#[derive(Debug)]
+struct Dead {
+    held: Held,
+    kind: ErrorKind,
+    error: String,
+    /// The driver is at it.
+    asked: bool,
+}
+
+/// The state machine of a lane; see the [module](self).
+#[derive(Debug)]
+pub struct Lane {
+    id: LaneId,
+    options: LaneOptions,
+
+    builder: BatchBuilder,
+    builder_tickets: Option<Tickets>,
+    builder_cost: usize,
+    builder_since: Moment,
+    due: Option<FlushReason>,
+
+    queue: VecDeque<Held>,
+    flights: VecDeque<Flight>,
+    next_flight: u64,
+
+    stored_batches: u64,
+    cursor: Option<EntryId>,
+    storage_op: Option<StorageOp>,
+    /// Storage failed: leave it alone until then.
+    storage_pause: Option<Moment>,
+    storage_backoff: Backoff,
+    replay: Option<Replay>,
+    /// Receipts of what is in storage that would not survive the process.
+    stored_tickets: VecDeque<(EntryId, Tickets)>,
+
+    dead: VecDeque<Dead>,
+    dead_pause: Option<Moment>,
+
+    link: Link,
+    /// The last attempt failed: the next one is not before then.
+    failing: Option<Moment>,
+    backoff: Backoff,
+
+    abandoned: bool,
+    released: (usize, usize),
+    say: VecDeque<Action>,
+    stats: LaneStats,
+}
+
+impl Lane {
+    /// A lane with nothing in it. `stored` is what an earlier process left in storage, as batches and events.
+    #[must_use]
+    pub fn new(id: LaneId, options: LaneOptions, stored: (u64, u64)) -> Self {
+        let backoff = |salt| {
+            let seed = crate::rng::mix(options.seed ^ salt ^ u64::from(id.partition.map_or(u32::MAX, |p| p)));
+            Backoff::new(options.retry_backoff, options.recheck_interval, seed)
+        };
+        Self {
+            builder: BatchBuilder::new(),
+            builder_tickets: None,
+            builder_cost: 0,
+            builder_since: Moment::ZERO,
+            due: None,
+            queue: VecDeque::new(),
+            flights: VecDeque::new(),
+            next_flight: 0,
+            stored_batches: stored.0,
+            cursor: None,
+            storage_op: None,
+            storage_pause: None,
+            storage_backoff: backoff(1),
+            replay: None,
+            stored_tickets: VecDeque::new(),
+            dead: VecDeque::new(),
+            dead_pause: None,
+            link: Link::Unknown,
+            failing: None,
+            backoff: backoff(2),
+            abandoned: false,
+            released: (0, 0),
+            say: VecDeque::new(),
+            stats: LaneStats { stored: stored.1, ..LaneStats::default() },
+            id,
+            options,
+        }
+    }
+
+    /// Which lane this is.
+    #[must_use]
+    pub const fn id(&self) -> &LaneId {
+        &self.id
+    }
+
+    /// What it has done so far.
+    #[must_use]
+    pub const fn stats(&self) -> LaneStats {
+        self.stats
+    }
+
+    /// Takes an answer or news.
+    pub fn handle(&mut self, event: Event, now: Moment) {
+        match event {
+            Event::Link(link) => self.set_link(link),
+            Event::Produced { flight, result } => self.produced(flight, result, now),
+            Event::Stored(result) => self.stored(result, now),
+            Event::Recovered(result) => self.recovered(result, now),
+            Event::DeadLettered(result) => self.dead_lettered(result, now),
+        }
+    }
+
+    fn set_link(&mut self, link: Link) {
+        if link == Link::Up && self.link != Link::Up {
+            // Whoever says so has just reached Kafka: try at once.
+            self.failing = None;
+            self.backoff.reset();
+        }
+        self.link = link;
+    }
+
+    /// The next thing to do; `None` when there is nothing now.
+    pub fn poll_action(&mut self, now: Moment) -> Option<Action> {
+        if self.say.is_empty() && !self.abandoned {
+            let action = self.poll_dead_letter(now).or_else(|| self.poll_produce(now));
+            if action.is_some() {
+                // Sealing a batch on the way may have left something to say, and that comes first.
+                self.say.extend(action);
+            }
+        }
+        if self.say.is_empty() {
+            let action = self.poll_store(now);
+            self.say.extend(action);
+        }
+        self.say.pop_front()
+    }
+
+    /// When to poll again although nothing happened; always later than the last poll.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Moment> {
+        if self.abandoned {
+            return None;
+        }
+        let dead = if self.dead.front().is_some_and(|d| !d.asked) { self.dead_pause } else { None };
+        earliest(dead, earliest(self.produce_timeout(), self.store_timeout()))
+    }
+
+    /// Whether new events can't go to Kafka at the moment.
+    #[must_use]
+    pub fn is_locked(&self) -> bool {
+        self.link == Link::Down || self.failing.is_some()
+    }
+
+    /// Whether nothing is in memory only: all is delivered, stored, or dead-lettered.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.settled_through() == self.stats.accepted
+    }
+
+    /// Whether nothing is left at all, in storage neither.
+    #[must_use]
+    pub fn is_drained(&self) -> bool {
+        self.is_settled()
+            && self.stored_batches == 0
+            && self.flights.is_empty()
+            && self.dead.is_empty()
+            && self.storage_op.is_none()
+    }
+
+    /// Of the events accepted so far, how many are settled without a gap from the first on.
+    #[must_use]
+    pub fn settled_through(&self) -> u64 {
+        let flying = self.flights.iter().map(|f| &f.held).chain(self.dead.iter().map(|d| &d.held));
+        let appending = match &self.storage_op {
+            Some(StorageOp::Append(held)) => Some(held),
+            _ => None,
+        };
+        let oldest = flying.filter(|h| h.entry.is_none()).chain(appending).chain(self.queue.front()).map(|h| h.first).min();
+        oldest.unwrap_or_else(|| self.stats.accepted - u64::from(self.builder.len()))
+    }
+
+    /// What left memory since the last call, as bytes and events of the budget.
+    pub fn take_released(&mut self) -> (usize, usize) {
+        std::mem::take(&mut self.released)
+    }
+
+    /// The time is up: nothing is sent any more, all that is in memory goes to storage, and what
+    /// storage refuses is lost and reported.
+    ///
+    /// What is in flight is stored as well, as maybe persisted; its answer no longer counts.
+    pub fn abandon(&mut self) {
+        if self.abandoned {
+            return;
+        }
+        self.abandoned = true;
+        self.replay = None;
+        let mut open: Vec<Held> = self.dead.drain(..).map(|dead| dead.held).collect();
+        for flight in std::mem::take(&mut self.flights) {
+            match flight.result {
+                Some(Ok(delivered)) => self.settle(flight.held, &delivered),
+                Some(Err(_)) => open.push(flight.held),
+                None => open.push(Held { maybe: true, ..flight.held }),
+            }
+        }
+        open.sort_by_key(|held| held.first);
+        for held in open.into_iter().rev().filter(|held| held.entry.is_none()) {
+            self.queue.push_front(held);
+        }
+        self.seal(FlushReason::Close);
+    }
+
+    fn release(&mut self, held: &Held) {
+        if held.entry.is_none() {
+            self.released.0 += held.cost;
+            self.released.1 += held.batch.len() as usize;
+        }
+    }
+
+    fn report(&mut self, what: What, events: u64, message: String) {
+        let mut report = Report::new(what, message);
+        report.topic = Some(self.id.topic.to_string());
+        report.partition = self.id.partition;
+        report.events = events;
+        self.say.push_back(Action::Report(report));
+    }
+}

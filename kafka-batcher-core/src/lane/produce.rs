@@ -1,0 +1,244 @@
+//! Sending, and what becomes of what was sent.
+
+use super::{Action, Dead, Flight, FlightId, Held, Lane, Link, StorageOp};
+use crate::accumulator::FlushReason;
+use crate::dead_letter::DeadRecord;
+use crate::notifier::What;
+use crate::producer::{Delivered, ErrorKind, Failed, Persistence, ProduceFailure};
+use crate::receipt::Outcome;
+use crate::storage::StorageError;
+use crate::time::{Moment, earliest};
+
+impl Lane {
+    pub(super) fn poll_produce(&mut self, now: Moment) -> Option<Action> {
+        if self.link != Link::Up || !self.dead.is_empty() || self.failing.is_some_and(|until| now < until) {
+            return None;
+        }
+        // After a failure one batch probes; behind a failed one nothing may start until all have landed.
+        let window = if self.failing.is_some() { 1 } else { self.options.window as usize };
+        if self.flights.len() >= window || self.flights.iter().any(|f| matches!(f.result, Some(Err(_)))) {
+            return None;
+        }
+        if let Some(replay) = &mut self.replay {
+            // Parts of one stored batch fly one at a time, so that a failed one is not overtaken.
+            let part = if self.flights.is_empty() { replay.parts.pop_front() } else { None };
+            return part.map(|part| self.launch(part));
+        }
+        if self.stored_batches > 0 {
+            return self.poll_recover(now);
+        }
+        if matches!(self.storage_op, Some(StorageOp::Append(_))) {
+            return None; // the oldest batch is on its way to storage
+        }
+        if self.queue.is_empty() {
+            let reason = self.due?;
+            self.seal(reason);
+        }
+        self.queue.pop_front().map(|held| self.launch(held))
+    }
+
+    /// When [`poll_produce`](Self::poll_produce) has to be tried again by itself.
+    pub(super) fn produce_timeout(&self) -> Option<Moment> {
+        if self.link != Link::Up || !self.dead.is_empty() || !self.flights.is_empty() || self.storage_op.is_some() {
+            return None;
+        }
+        let replaying = self.replay.is_some();
+        let stored = self.stored_batches > 0 && !replaying;
+        let pause = if stored { self.storage_pause } else { None };
+        let waiting = stored || replaying || !self.queue.is_empty() || self.due.is_some();
+        if waiting { earliest(self.failing, None).max(pause) } else { None }
+    }
+
+    fn launch(&mut self, held: Held) -> Action {
+        let flight = FlightId(self.next_flight);
+        self.next_flight += 1;
+        if held.maybe {
+            self.stats.maybe_duplicated += held.events();
+        }
+        let batch = held.batch.clone();
+        let tickets = held.tickets.clone();
+        self.flights.push_back(Flight { id: flight, held, result: None });
+        if self.id.partition.is_some() {
+            Action::Produce { flight, batch }
+        } else {
+            Action::Route { flight, batch, tickets }
+        }
+    }
+
+    pub(super) fn produced(
+        &mut self,
+        flight: FlightId,
+        result: Result<Delivered, ProduceFailure>,
+        now: Moment,
+    ) {
+        // An answer to a flight that was abandoned, or a second answer, means nothing any more.
+        let Some(flight) = self.flights.iter_mut().find(|f| f.id == flight && f.result.is_none()) else { return };
+        flight.result = Some(result);
+        let failed = self.flights.iter().any(|f| matches!(f.result, Some(Err(_))));
+        if failed && self.flights.iter().any(|f| f.result.is_none()) {
+            return;
+        }
+        let mut back = Vec::new();
+        while let Some(flight) = self.flights.pop_front_if(|f| f.result.is_some()) {
+            match flight.result {
+                Some(Ok(delivered)) => self.settle(flight.held, &delivered),
+                Some(Err(failure)) => back.extend(self.failed(flight.held, failure, now)),
+                None => {}
+            }
+        }
+        for held in back.into_iter().rev() {
+            match (&mut self.replay, held.entry) {
+                (Some(replay), Some(_)) => replay.parts.push_front(held),
+                _ => self.queue.push_front(held),
+            }
+        }
+        self.finish_replay();
+    }
+
+    /// Kafka has every record of it.
+    pub(super) fn settle(&mut self, held: Held, delivered: &Delivered) {
+        self.failing = None;
+        self.backoff.reset();
+        self.delivered(&held, 0..held.batch.len(), delivered.base_offset);
+        self.stats.delivered_bytes += held.batch.byte_len() as u64;
+        self.release(&held);
+    }
+
+    fn delivered(&mut self, held: &Held, indexes: impl ExactSizeIterator<Item = u32>, base_offset: Option<i64>) {
+        let events = indexes.len() as u64;
+        self.stats.delivered += events;
+        if held.entry.is_some() {
+            self.stats.stored = self.stats.stored.saturating_sub(events);
+        }
+        // Routed events are not in Kafka yet: the lanes they went to settle their receipts.
+        if let (Some(tickets), Some(partition)) = (&held.tickets, self.id.partition) {
+            let offset = |index| base_offset.map(|base| base + i64::from(index));
+            tickets.resolve(indexes, |index| Outcome::Delivered { partition, offset: offset(index) });
+        }
+    }
+
+    /// Gives what has to be sent again, in order.
+    fn failed(&mut self, held: Held, failure: ProduceFailure, now: Moment) -> Vec<Held> {
+        self.stats.failures += 1;
+        let kind = failure.error.kind();
+        let message = failure.error.to_string();
+        let Some(mut held) = self.keep_failed(held, &failure.failed) else {
+            return Vec::new(); // a failure of nothing
+        };
+        held.maybe |= failure.persistence == Persistence::MaybePersisted;
+        match kind {
+            ErrorKind::TooLarge | ErrorKind::Permanent if held.batch.len() == 1 => {
+                self.dead.push_back(Dead { held, kind, error: message, asked: false });
+                return Vec::new();
+            }
+            ErrorKind::TooLarge | ErrorKind::Permanent => return halves(held),
+            ErrorKind::Transient | ErrorKind::Fatal => self.failing = Some(self.backoff.next(now)),
+            ErrorKind::Denied | ErrorKind::UnknownTopic => self.failing = Some(self.backoff.longest(now)),
+        }
+        self.report(What::ProduceFailed(kind), held.events(), message);
+        if held.entry.is_some() && self.replay.as_ref().is_some_and(|r| r.parts.is_empty()) && failure.failed == Failed::All
+        {
+            // Nothing of the stored batch got through: it can as well be read again when it is time.
+            self.replay = None;
+            if let (Some(entry), Some(tickets)) = (held.entry, held.tickets) {
+                self.stored_tickets.push_front((entry, tickets));
+            }
+            return Vec::new();
+        }
+        vec![held]
+    }
+
+    /// Settles the records that were delivered and keeps the others.
+    fn keep_failed(&mut self, held: Held, failed: &Failed) -> Option<Held> {
+        let Failed::Some(indexes) = failed else { return Some(held) };
+        let count = held.batch.len();
+        let is_failed = |index: &u32| indexes.binary_search(index).is_ok();
+        let delivered: Vec<u32> = (0..count).filter(|index| !is_failed(index)).collect();
+        self.delivered(&held, delivered.iter().copied(), None);
+        if delivered.is_empty() {
+            return Some(held);
+        }
+        let kept: Vec<u32> = (0..count).filter(is_failed).collect();
+        let (part, rest_cost) = part(&held, &kept);
+        // The budget is given back for what was delivered, in proportion.
+        if held.entry.is_none() {
+            self.released.0 += held.cost - rest_cost;
+            self.released.1 += delivered.len();
+        }
+        part
+    }
+
+    pub(super) fn poll_dead_letter(&mut self, now: Moment) -> Option<Action> {
+        if self.dead_pause.is_some_and(|until| now < until) {
+            return None;
+        }
+        let dead = self.dead.front_mut().filter(|dead| !dead.asked)?;
+        dead.asked = true;
+        self.dead_pause = None;
+        let record = dead.held.batch.records().next()?.to_owned();
+        Some(Action::DeadLetter(DeadRecord::new(self.id.clone(), record, dead.kind, dead.error.clone())))
+    }
+
+    pub(super) fn dead_lettered(&mut self, result: Result<(), StorageError>, now: Moment) {
+        let Some(dead) = self.dead.front_mut() else { return };
+        dead.asked = false;
+        if let Err(error) = result {
+            self.dead_pause = Some(self.storage_backoff.next(now));
+            self.report(What::DeadLetterFailed, 1, error.to_string());
+            return;
+        }
+        self.storage_backoff.reset();
+        let Some(dead) = self.dead.pop_front() else { return };
+        self.stats.dead_lettered += 1;
+        if dead.held.entry.is_some() {
+            self.stats.stored = self.stats.stored.saturating_sub(1);
+        }
+        if let Some(tickets) = &dead.held.tickets {
+            tickets.resolve(0..1, |_| Outcome::DeadLettered(dead.kind));
+        }
+        self.release(&dead.held);
+        self.report(What::DeadLettered(dead.kind), 1, dead.error);
+        self.finish_replay();
+    }
+
+    /// Acknowledges the stored batch when all of it is delivered or dead-lettered.
+    fn finish_replay(&mut self) {
+        let open = !self.flights.is_empty() || !self.dead.is_empty();
+        if let Some(replay) = self.replay.take_if(|replay| !open && replay.parts.is_empty()) {
+            self.stored_batches = self.stored_batches.saturating_sub(1);
+            self.cursor = Some(replay.entry);
+            self.say.push_back(Action::Acknowledge(replay.entry));
+        }
+    }
+}
+
+/// Both halves of a batch of at least two records.
+fn halves(held: Held) -> Vec<Held> {
+    let middle = held.batch.len() / 2;
+    let left: Vec<u32> = (0..middle).collect();
+    let right: Vec<u32> = (middle..held.batch.len()).collect();
+    let (mut left, left_cost) = part(&held, &left);
+    let (mut right, _) = part(&held, &right);
+    if let (Some(left), Some(right)) = (&mut left, &mut right) {
+        right.cost = held.cost - left_cost;
+        right.first = held.first + u64::from(middle);
+        left.cost = left_cost;
+    }
+    left.into_iter().chain(right).collect()
+}
+
+/// The records with these indexes as a batch of their own, and their share of the cost.
+fn part(held: &Held, kept: &[u32]) -> (Option<Held>, usize) {
+    let batch = held.batch.select(|index| kept.binary_search(&index).is_ok());
+    let cost = (held.cost as u128 * kept.len() as u128 / u128::from(held.batch.len())) as usize;
+    let tickets = held.tickets.as_ref().map(|tickets| tickets.select(kept));
+    let part = batch.map(|batch| Held { batch, tickets, cost, first: held.first, maybe: held.maybe, entry: held.entry });
+    (part, cost)
+}
+
+impl Lane {
+    /// Everything gathered so far is declared a batch because the lane closes.
+    pub fn close(&mut self) {
+        self.flush(FlushReason::Close);
+    }
+}
