@@ -1,0 +1,170 @@
+//! Bringing a cluster up: working out which, starting what is missing of it, and waiting for it.
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use super::layout::{self, Cluster, Layout};
+use super::node::Node;
+use super::process::{Signal, State};
+use super::{BOOTSTRAP, Up, config, java, maven, nodes_of, own_cluster, print, ready};
+use crate::error::{Context, Error, Result};
+
+pub(crate) fn up(layout: &Layout, options: &Up) -> Result<ExitCode> {
+    if let Some(bootstrap) = own_cluster() {
+        eprintln!("{BOOTSTRAP} is set: using the cluster at {bootstrap}, and starting none");
+        print(&format!("{BOOTSTRAP}={bootstrap}\n"))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let began = Instant::now();
+    let deadline = options.patience.deadline();
+    let _lock = layout.lock()?;
+    let recorded = layout.load_cluster()?;
+    let alive = recorded
+        .as_ref()
+        .is_some_and(|cluster| nodes_of(layout, cluster).iter().any(|node| node.look().state != State::Dead));
+    let cluster = shape(recorded.as_ref(), alive, options)?;
+    let nodes = nodes_of(layout, &cluster);
+
+    for node in nodes.iter().filter(|node| node.look().state == State::Stopped) {
+        eprintln!("node {} was stopped, and goes on", node.id);
+        node.signal(Signal::Cont)?;
+    }
+    let missing: Vec<&Node> = nodes.iter().filter(|node| node.look().state == State::Dead).collect();
+    if missing.is_empty() {
+        ready::wait(&nodes.iter().collect::<Vec<_>>(), deadline)?;
+        eprintln!("already up: {}", describe(&cluster));
+    } else {
+        start(layout, &cluster, &missing, alive)?;
+        if let Err(error) = ready::wait(&nodes.iter().collect::<Vec<_>>(), deadline) {
+            // Half a cluster would only be in the way of the next attempt.
+            for node in missing.iter().filter(|node| node.look().state != State::Dead) {
+                node.signal(Signal::Kill)?;
+            }
+            return Err(error);
+        }
+        eprintln!("up after {:.1} s: {}", began.elapsed().as_secs_f64(), describe(&cluster));
+    }
+    print(&format!("{BOOTSTRAP}={}\n", cluster.bootstrap()))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What `up` is to bring up: what was asked for, and for the rest what there is. Refuses what would need `down` first.
+fn shape(recorded: Option<&Cluster>, alive: bool, options: &Up) -> Result<Cluster> {
+    let Some(recorded) = recorded else {
+        return Ok(Cluster {
+            id: layout::random_cluster_id(),
+            nodes: options.nodes.unwrap_or(1),
+            base_port: options.base_port.unwrap_or(layout::DEFAULT_BASE_PORT),
+            partitions: options.partitions.unwrap_or(layout::DEFAULT_PARTITIONS),
+        });
+    };
+    let wanted = Cluster {
+        id: recorded.id.clone(),
+        nodes: options.nodes.unwrap_or(recorded.nodes),
+        base_port: options.base_port.unwrap_or(recorded.base_port),
+        partitions: options.partitions.unwrap_or(recorded.partitions),
+    };
+    // Kept data may move to other ports, but a node more or less is another quorum.
+    if wanted.nodes != recorded.nodes || (alive && wanted != *recorded) {
+        let what = if alive { "running" } else { "here, with its data" };
+        return Err(Error::new(format!(
+            "another cluster is {what}: {}. Remove it first with `cargo xtask broker down`",
+            describe(recorded)
+        )));
+    }
+    Ok(wanted)
+}
+
+fn describe(cluster: &Cluster) -> String {
+    let Cluster { nodes, base_port, partitions, .. } = cluster;
+    let s = if *nodes == 1 { "" } else { "s" };
+    format!("{nodes} node{s} from port {base_port}, {partitions} partitions by default")
+}
+
+/// Starts these nodes of the cluster, on their data if they have any.
+pub(crate) fn start(layout: &Layout, cluster: &Cluster, nodes: &[&Node], others_alive: bool) -> Result<()> {
+    let java = java::find()?;
+    maven::ensure_jars(layout)?;
+    for node in nodes {
+        node.check_ports()?;
+    }
+    let (new, kept): (Vec<&Node>, Vec<&Node>) = nodes.iter().partition(|node| !node.is_formatted());
+    if !others_alive && kept.is_empty() {
+        layout::remove_dir_all(&layout.logs())?;
+    }
+    layout::create_dir_all(&layout.logs())?;
+    layout::write(&layout.root().join("log4j2-node.properties"), config::NODE_LOG4J2)?;
+    layout.save_cluster(cluster)?;
+    for node in nodes {
+        node.write_config(cluster)?;
+    }
+    format(&java, cluster, &new)?;
+    // A single node is also what benchmarks run against; three have to share the machine with the tests.
+    let heap = if cluster.nodes == 1 { "384m" } else { "320m" };
+    for node in nodes {
+        node.start(&java, heap)?;
+    }
+    Ok(())
+}
+
+/// All at once: most of the time is the start of a JVM.
+fn format(java: &Path, cluster: &Cluster, nodes: &[&Node]) -> Result<()> {
+    let mut children = Vec::new();
+    for node in nodes {
+        children.push((node, node.format(java, cluster)));
+    }
+    // Every child that did start is waited for, whatever became of the others.
+    let mut outcome = Ok(());
+    for (node, child) in children {
+        let status =
+            child.and_then(|mut child| child.wait().context(|| "cannot wait for the formatting tool"));
+        outcome = outcome.and(match status {
+            Ok(status) if status.success() => Ok(()),
+            Ok(status) => {
+                let words = node.last_words();
+                Err(Error::new(format!("formatting the data of node {} failed ({status}){words}", node.id)))
+            }
+            Err(error) => Err(error),
+        });
+    }
+    outcome
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::broker::Patience;
+
+    const TIMEOUT: Patience = Patience { timeout: 1 };
+
+    fn recorded() -> Cluster {
+        Cluster { id: "AAAAAAAAAAAAAAAAAAAAAA".into(), nodes: 3, base_port: 29092, partitions: 7 }
+    }
+
+    fn options(nodes: Option<u16>, base_port: Option<u16>) -> Up {
+        Up { nodes, partitions: None, base_port, patience: TIMEOUT }
+    }
+
+    #[test]
+    fn a_new_cluster_has_the_defaults() {
+        let cluster = shape(None, false, &options(None, None)).unwrap();
+        assert_eq!((cluster.nodes, cluster.base_port, cluster.partitions), (1, 19092, 4));
+    }
+
+    #[test]
+    fn what_is_not_asked_for_stays_as_it_was() {
+        assert_eq!(shape(Some(&recorded()), true, &options(None, None)).unwrap(), recorded());
+        assert_eq!(shape(Some(&recorded()), true, &options(Some(3), None)).unwrap(), recorded());
+    }
+
+    #[test]
+    fn a_running_cluster_is_not_reshaped_but_kept_data_may_move() {
+        let error = shape(Some(&recorded()), true, &options(Some(1), None)).unwrap_err().to_string();
+        assert!(error.contains("3 nodes from port 29092") && error.contains("broker down"), "{error}");
+        assert!(shape(Some(&recorded()), true, &options(None, Some(39092))).is_err());
+        assert!(shape(Some(&recorded()), false, &options(Some(1), None)).is_err());
+        let moved = shape(Some(&recorded()), false, &options(None, Some(39092))).unwrap();
+        assert_eq!(moved, Cluster { base_port: 39092, ..recorded() });
+    }
+}
