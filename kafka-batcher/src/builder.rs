@@ -1,0 +1,157 @@
+//! Putting a batcher together.
+
+use std::fmt;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::{Arc, OnceLock};
+
+use kafka_batcher_core::budget::Budget;
+use kafka_batcher_core::lane::Link;
+use kafka_batcher_core::{
+    DeadLetter, ErrorNotifier, KafkaConfig, MemoryDeadLetters, MemoryStorage, NoTelemetry, Producer, Telemetry,
+    TempStorage,
+};
+use tokio::runtime::Handle;
+use tokio::sync::{Notify as Wakeup, mpsc, watch};
+
+use crate::batcher::KafkaBatcher;
+use crate::clock::Clock;
+use crate::error::BuildError;
+use crate::manager::Manager;
+use crate::notify::{LogNotifier, Notify};
+use crate::reactor::Reactor;
+use crate::shared::Shared;
+use crate::topic::Topic;
+
+/// Chooses the parts of a [`KafkaBatcher`]; only the configuration has no default.
+#[derive(Default)]
+#[must_use = "nothing starts before `build`"]
+pub struct Builder {
+    config: Option<KafkaConfig>,
+    producer: Option<Arc<dyn Producer>>,
+    storage: Option<Arc<dyn TempStorage>>,
+    dead_letter: Option<Arc<dyn DeadLetter>>,
+    notifier: Option<Arc<dyn ErrorNotifier>>,
+    telemetry: Option<Arc<dyn Telemetry>>,
+}
+
+impl fmt::Debug for Builder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder")
+            .field("config", &self.config)
+            .field("producer", &self.producer)
+            .field("storage", &self.storage)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Builder {
+    /// The configuration. Required.
+    pub fn config(mut self, config: KafkaConfig) -> Self {
+        self.config = Some(config);
+        self
+    }
+
+    /// The Kafka client. Default: librdkafka, with feature `rdkafka`.
+    pub fn producer(mut self, producer: impl Producer + 'static) -> Self {
+        self.producer = Some(Arc::new(producer));
+        self
+    }
+
+    /// Where batches wait while Kafka is unavailable. Default: memory, up to 256 MiB.
+    pub fn storage(self, storage: impl TempStorage + 'static) -> Self {
+        self.shared_storage(Arc::new(storage))
+    }
+
+    /// As [`storage`](Self::storage), for storage the application keeps a hand on.
+    pub fn shared_storage(mut self, storage: Arc<dyn TempStorage>) -> Self {
+        self.storage = Some(storage);
+        self
+    }
+
+    /// Where records go that Kafka will never take. Default: memory, up to 10,000 records.
+    pub fn dead_letter(self, sink: impl DeadLetter + 'static) -> Self {
+        self.shared_dead_letter(Arc::new(sink))
+    }
+
+    /// As [`dead_letter`](Self::dead_letter), for a sink the application keeps a hand on.
+    pub fn shared_dead_letter(mut self, sink: Arc<dyn DeadLetter>) -> Self {
+        self.dead_letter = Some(sink);
+        self
+    }
+
+    /// Who is told about errors. Default: the log.
+    pub fn notifier(mut self, notifier: impl ErrorNotifier + 'static) -> Self {
+        self.notifier = Some(Arc::new(notifier));
+        self
+    }
+
+    /// Who counts. Default: nobody.
+    pub fn telemetry(mut self, telemetry: impl Telemetry + 'static) -> Self {
+        self.telemetry = Some(Arc::new(telemetry));
+        self
+    }
+
+    /// Starts the batcher. Does not wait for Kafka: events are accepted at once, whether Kafka is there or not.
+    ///
+    /// # Errors
+    /// [`BuildError`] when a part or the configuration can't be used, or there is no tokio runtime.
+    pub fn build(self) -> Result<KafkaBatcher, BuildError> {
+        let runtime = Handle::try_current().map_err(|_| BuildError::NoRuntime)?;
+        let config = self.config.ok_or(BuildError::NoConfig)?;
+        config.validate()?;
+        let topics = config.topics()?;
+        let producer = match self.producer {
+            Some(producer) => producer,
+            None => default_producer(&config)?,
+        };
+        let notify = Notify::start(self.notifier.unwrap_or_else(|| Arc::new(LogNotifier))).map_err(BuildError::Thread)?;
+        let (failures, failures_waiting) = mpsc::unbounded_channel();
+        let limits = config.limits();
+        // The standard library's hasher keys are random for each call: seed enough for jitter and names.
+        let seeds = RandomState::new();
+        let mut instance = [0; 16];
+        instance[..8].copy_from_slice(&seeds.hash_one("a").to_be_bytes());
+        instance[8..].copy_from_slice(&seeds.hash_one("b").to_be_bytes());
+        let shared = Arc::new(Shared {
+            timing: config.timing(),
+            clock: Clock::new(),
+            budget: Budget::new(limits.max_memory_bytes, limits.max_memory_events),
+            room: Wakeup::new(),
+            producer,
+            storage: self.storage.unwrap_or_else(|| Arc::new(MemoryStorage::default())),
+            dead_letter: self.dead_letter.unwrap_or_else(|| Arc::new(MemoryDeadLetters::default())),
+            telemetry: self.telemetry.unwrap_or_else(|| Arc::new(NoTelemetry)),
+            notify,
+            runtime: runtime.clone(),
+            failures,
+            topics: OnceLock::new(),
+            instance,
+        });
+        let mut reactors = Vec::new();
+        let mut all = Vec::new();
+        for config in topics {
+            let seed = seeds.hash_one(&*config.topic_name);
+            let (topic, signals) = Topic::new(config, Arc::clone(&shared), seed);
+            reactors.push(Reactor::new(Arc::clone(&topic), signals, seed));
+            all.push(topic);
+        }
+        // Set before anything runs, and only here.
+        shared.topics.get_or_init(|| all);
+        let reactors = reactors.into_iter().map(|reactor| runtime.spawn(reactor.supervise())).collect();
+        let (link_sender, link) = watch::channel(Link::Unknown);
+        let manager = Manager::new(Arc::clone(&shared), failures_waiting, link_sender, seeds.hash_one("manager"));
+        let manager = runtime.spawn(manager.supervise());
+        Ok(KafkaBatcher::started(config, shared, reactors, manager, link))
+    }
+}
+
+#[cfg(feature = "rdkafka")]
+fn default_producer(config: &KafkaConfig) -> Result<Arc<dyn Producer>, BuildError> {
+    let producer = kafka_batcher_rdkafka::RdkafkaProducer::new(config).map_err(|e| BuildError::Backend(Box::new(e)))?;
+    Ok(Arc::new(producer))
+}
+
+#[cfg(not(feature = "rdkafka"))]
+fn default_producer(_config: &KafkaConfig) -> Result<Arc<dyn Producer>, BuildError> {
+    Err(BuildError::NoProducer)
+}

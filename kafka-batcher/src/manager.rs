@@ -1,0 +1,82 @@
+//! The task that connects the client, and connects it again.
+
+use std::sync::Arc;
+
+use kafka_batcher_core::ErrorKind;
+use kafka_batcher_core::connection::{Connection, ConnectionAction};
+use kafka_batcher_core::lane::Link;
+use kafka_batcher_core::{ProduceError, Report, What};
+use tokio::sync::{mpsc, watch};
+
+use crate::contain::contained_async;
+use crate::reactor::{Signal, producer_call};
+use crate::shared::Shared;
+
+pub(crate) struct Manager {
+    shared: Arc<Shared>,
+    machine: Connection,
+    failures: mpsc::UnboundedReceiver<ErrorKind>,
+    connected: (mpsc::UnboundedSender<Result<(), ProduceError>>, mpsc::UnboundedReceiver<Result<(), ProduceError>>),
+    link: watch::Sender<Link>,
+}
+
+impl Manager {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        failures: mpsc::UnboundedReceiver<ErrorKind>,
+        link: watch::Sender<Link>,
+        seed: u64,
+    ) -> Self {
+        let machine = Connection::new(shared.timing, seed);
+        Self { shared, machine, failures, connected: mpsc::unbounded_channel(), link }
+    }
+
+    /// Runs until the task is aborted; a panic in here is contained and reported.
+    pub(crate) async fn supervise(mut self) {
+        loop {
+            if let Err(panic) = contained_async(self.run()).await {
+                let report = Report::new(What::Panicked, format!("the connection's task: {panic}"));
+                self.shared.notify.send(report);
+            }
+        }
+    }
+
+    async fn run(&mut self) {
+        loop {
+            let now = self.shared.clock.now();
+            while let Some(action) = self.machine.poll_action(now) {
+                self.perform(action);
+            }
+            let sleep = async {
+                match self.machine.poll_timeout() {
+                    Some(at) => tokio::time::sleep_until(self.shared.clock.instant(at)).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                Some(kind) = self.failures.recv() => self.machine.failed(kind, self.shared.clock.now()),
+                Some(result) = self.connected.1.recv() => self.machine.connected(result, self.shared.clock.now()),
+                () = sleep => {}
+            }
+        }
+    }
+
+    fn perform(&self, action: ConnectionAction) {
+        match action {
+            ConnectionAction::Connect => {
+                let (shared, answer) = (Arc::clone(&self.shared), self.connected.0.clone());
+                self.shared.runtime.spawn(async move {
+                    let timeout = shared.timing.connect_timeout;
+                    let result = producer_call(timeout, shared.producer.connect(timeout)).await;
+                    // The manager is gone only when the batcher is.
+                    answer.send(result.and_then(|result| result)).ok();
+                });
+            }
+            ConnectionAction::Link(link) => {
+                self.link.send_replace(link);
+                self.shared.topics().iter().for_each(|topic| topic.signal(Signal::Link(link)));
+            }
+            ConnectionAction::Report(report) => self.shared.notify.send(report),
+        }
+    }
+}

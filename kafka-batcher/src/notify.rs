@@ -1,0 +1,67 @@
+//! The thread that calls the error notifier.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+
+use kafka_batcher_core::{ErrorNotifier, Report};
+
+use crate::contain::contained;
+
+/// Reports waiting for a slow notifier; more are dropped, counted and logged.
+const WAITING: usize = 1024;
+
+/// Writes reports to the log (`tracing`, target `kafka_batcher`): the default notifier.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LogNotifier;
+
+impl ErrorNotifier for LogNotifier {
+    fn report(&self, report: &Report) {
+        tracing::warn!(
+            target: "kafka_batcher",
+            topic = report.topic.as_deref(),
+            partition = report.partition,
+            events = report.events,
+            "{}: {}", report.what, report.message
+        );
+    }
+}
+
+/// Passes reports to the notifier's thread without ever waiting for it.
+#[derive(Debug)]
+pub(crate) struct Notify {
+    reports: SyncSender<Report>,
+    dropped: Arc<AtomicU64>,
+}
+
+impl Notify {
+    pub(crate) fn start(notifier: Arc<dyn ErrorNotifier>) -> std::io::Result<Self> {
+        let (reports, waiting) = sync_channel(WAITING);
+        let dropped = Arc::new(AtomicU64::new(0));
+        let thread_dropped = Arc::clone(&dropped);
+        // Ends by itself when the last sender is gone; never joined, since user code may hang in it.
+        std::thread::Builder::new()
+            .name("kafka-batcher-notifier".to_owned())
+            .spawn(move || run(&*notifier, &waiting, &thread_dropped))?;
+        Ok(Self { reports, dropped })
+    }
+
+    pub(crate) fn send(&self, report: Report) {
+        tracing::debug!(target: "kafka_batcher", %report);
+        if self.reports.try_send(report).is_err() {
+            self.dropped.fetch_add(1, Relaxed);
+        }
+    }
+}
+
+fn run(notifier: &dyn ErrorNotifier, waiting: &Receiver<Report>, dropped: &AtomicU64) {
+    for report in waiting {
+        if let Err(panic) = contained(|| notifier.report(&report)) {
+            tracing::error!(target: "kafka_batcher", %panic, %report, "the error notifier panicked");
+        }
+        let dropped = dropped.swap(0, Relaxed);
+        if dropped > 0 {
+            tracing::warn!(target: "kafka_batcher", dropped, "the error notifier is too slow: reports were dropped");
+        }
+    }
+}

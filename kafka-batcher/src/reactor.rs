@@ -1,0 +1,479 @@
+//! One task per topic that does what its state machines decide.
+//!
+//! No decision is taken here: signals go into the machines, actions come out, and each action is
+//! carried out in a task of its own, whose answer is the next signal.
+
+use std::collections::{BTreeSet, HashMap};
+use std::future::Future;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use kafka_batcher_core::collector::{Collector, CollectorAction, CollectorState};
+use kafka_batcher_core::lane::{Action, Event, FlightId, Lane, Link};
+use kafka_batcher_core::partition::route;
+use kafka_batcher_core::receipt::Tickets;
+use kafka_batcher_core::shard::Shard;
+use kafka_batcher_core::{
+    Batch, Delivered, ErrorKind, FlushReason, LaneId, Moment, Persistence, ProduceError, ProduceFailure,
+    ProduceRequest, Report, StorageError, What,
+};
+use tokio::sync::mpsc;
+
+use crate::contain::{contained, contained_async};
+use crate::topic::{Cell, Topic};
+
+/// What the reactor of a topic is told.
+#[derive(Debug)]
+pub(crate) enum Signal {
+    /// Poll the cell with this index.
+    Poll(usize),
+    /// The answer to an action of a lane.
+    Done { cell: usize, lane: usize, event: Event },
+    /// The connection came up or went down.
+    Link(Link),
+    Counted(Result<NonZeroU32, ProduceError>),
+    Created(Result<(), ProduceError>),
+    /// Send what is gathered.
+    Flush(FlushReason),
+    /// Memory is short.
+    Pressure,
+    /// The time to shut down is up.
+    Abandon,
+    /// Nothing is left to do.
+    Stop,
+}
+
+/// A producer that has not answered so long after its deadline is given up on.
+const GRACE: Duration = Duration::from_secs(5);
+
+pub(crate) struct Reactor {
+    topic: Arc<Topic>,
+    machine: Collector,
+    signals: mpsc::UnboundedReceiver<Signal>,
+    /// The unassigned cell, then the partitions' in order.
+    cells: Vec<Arc<Cell>>,
+    timers: BTreeSet<(Moment, usize)>,
+    /// The timer of each cell.
+    armed: Vec<Option<Moment>>,
+    /// What an earlier process left in storage and no lane has yet: batches and events.
+    found: Option<HashMap<Option<u32>, (u64, u64)>>,
+    /// A batch of the unassigned lane is on its way through the partitions' lanes.
+    routing: Option<(FlightId, Result<Delivered, ProduceFailure>)>,
+    last_link: Link,
+    stopped: bool,
+}
+
+impl Reactor {
+    pub(crate) fn new(topic: Arc<Topic>, signals: mpsc::UnboundedReceiver<Signal>, seed: u64) -> Self {
+        Self {
+            machine: Collector::new(&topic.config, topic.shared.timing, seed),
+            cells: vec![Arc::clone(&topic.unassigned)],
+            topic,
+            signals,
+            timers: BTreeSet::new(),
+            armed: vec![None],
+            found: None,
+            routing: None,
+            last_link: Link::Unknown,
+            stopped: false,
+        }
+    }
+
+    /// Runs until told to stop. A panic in here is contained and reported, and the loop goes on with
+    /// everything it held.
+    pub(crate) async fn supervise(mut self) {
+        while let Err(panic) = contained_async(self.run()).await {
+            self.report(What::Panicked, format!("the collector's task: {panic}"));
+        }
+    }
+
+    async fn run(&mut self) {
+        if self.found.is_none() {
+            self.look_into_storage().await;
+        }
+        while !self.stopped {
+            self.drive();
+            let next = earliest(self.timers.first().map(|(at, _)| *at), self.machine.poll_timeout());
+            let sleep = async {
+                match next {
+                    Some(at) => tokio::time::sleep_until(self.topic.shared.clock.instant(at)).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                signal = self.signals.recv() => match signal {
+                    Some(signal) => self.take(signal),
+                    None => return,
+                },
+                () = sleep => {}
+            }
+            // Answers come in bursts.
+            for _ in 0..256 {
+                let Ok(signal) = self.signals.try_recv() else { break };
+                self.take(signal);
+            }
+            self.topic.shared.clock.follow_wall_clock();
+            self.fire_timers();
+        }
+    }
+
+    /// Asks storage what an earlier process left, until it answers.
+    async fn look_into_storage(&mut self) {
+        let found = loop {
+            match contained_async(self.topic.shared.storage.lanes()).await {
+                Ok(Ok(lanes)) => break lanes,
+                Ok(Err(error)) => self.report(What::RecoverFailed, error.to_string()),
+                Err(panic) => self.report(What::Panicked, format!("storage: {panic}")),
+            }
+            tokio::time::sleep(self.topic.shared.timing.recheck_interval).await;
+        };
+        let name = &self.topic.config.topic_name;
+        let mut found: HashMap<_, _> =
+            found.into_iter().filter(|l| l.id.topic == *name).map(|l| (l.id.partition, (l.batches, l.events))).collect();
+        if let Some((batches, events)) = found.remove(&None) {
+            self.topic.unassigned.shard.lock().found(0, batches, events);
+        }
+        self.found = Some(found);
+    }
+
+    fn take(&mut self, signal: Signal) {
+        let now = self.topic.shared.clock.now();
+        match signal {
+            Signal::Poll(cell) => self.poll(cell),
+            Signal::Done { cell, lane, event } => {
+                self.cells[cell].shard.lock().handle(lane, event, now);
+                self.poll(cell);
+            }
+            Signal::Link(link) => {
+                self.last_link = link;
+                self.machine.set_link(link, now);
+                for index in 1..self.cells.len() {
+                    self.cells[index].shard.lock().set_link(link, now);
+                    self.poll(index);
+                }
+            }
+            Signal::Counted(result) => self.machine.counted(result, now),
+            Signal::Created(result) => self.machine.created(result, now),
+            Signal::Flush(reason) => self.flush(reason),
+            Signal::Pressure => {
+                self.topic.pressure_seen();
+                self.flush(FlushReason::Pressure);
+            }
+            Signal::Abandon => {
+                for index in 0..self.cells.len() {
+                    self.cells[index].shard.lock().abandon();
+                    self.poll(index);
+                }
+            }
+            Signal::Stop => self.stopped = true,
+        }
+    }
+
+    fn flush(&mut self, reason: FlushReason) {
+        for index in 0..self.cells.len() {
+            self.cells[index].shard.lock().flush(reason);
+            self.poll(index);
+        }
+    }
+
+    fn fire_timers(&mut self) {
+        let now = self.topic.shared.clock.now();
+        while let Some(&(at, cell)) = self.timers.first().filter(|(at, _)| *at <= now) {
+            self.timers.remove(&(at, cell));
+            self.armed[cell] = None;
+            self.poll(cell);
+        }
+    }
+
+    /// Carries out what a cell's lanes want done, and sets its timer.
+    fn poll(&mut self, index: usize) {
+        let cell = Arc::clone(&self.cells[index]);
+        cell.signalled.store(false, Ordering::Release);
+        let now = self.topic.shared.clock.now();
+        loop {
+            let mut shard = cell.shard.lock();
+            let action = shard.poll_action(now);
+            let released = shard.take_released();
+            let Some((lane, action)) = action else {
+                let timeout = shard.poll_timeout();
+                drop(shard);
+                self.topic.shared.release(released);
+                self.arm(index, timeout);
+                break;
+            };
+            let id = shard.lanes()[lane].id().clone();
+            drop(shard);
+            self.topic.shared.release(released);
+            self.perform(index, lane, id, action);
+        }
+        self.topic.progress.notify_waiters();
+    }
+
+    fn arm(&mut self, cell: usize, timeout: Option<Moment>) {
+        if self.armed[cell] == timeout {
+            return;
+        }
+        if let Some(at) = self.armed[cell] {
+            self.timers.remove(&(at, cell));
+        }
+        if let Some(at) = timeout {
+            self.timers.insert((at, cell));
+        }
+        self.armed[cell] = timeout;
+    }
+
+    fn perform(&mut self, cell: usize, lane: usize, id: LaneId, action: Action) {
+        match action {
+            Action::Produce { flight, batch } => self.produce(cell, lane, id, flight, batch),
+            Action::Route { flight, batch, tickets } => self.route(flight, &batch, tickets.as_ref()),
+            Action::Store(entry) => {
+                let (topic, events, bytes) = (Arc::clone(&self.topic), entry.batch.len(), entry.batch.byte_len());
+                self.answer(cell, lane, async move {
+                    let stored = storage_call(topic.shared.storage.append(&id, entry)).await;
+                    if stored.is_ok() {
+                        topic.shared.telemetry(&topic.config, |t| t.stored(&id, events, bytes));
+                    }
+                    Event::Stored(stored)
+                });
+            }
+            Action::Recover { after } => {
+                let storage = Arc::clone(&self.topic.shared.storage);
+                self.answer(cell, lane, async move { Event::Recovered(storage_call(storage.next(&id, after)).await) });
+            }
+            Action::Acknowledge(entry) => {
+                let topic = Arc::clone(&self.topic);
+                self.topic.shared.runtime.spawn(async move {
+                    // The next acknowledgement covers this one; if it is the last, its batch is a duplicate later.
+                    if let Err(error) = storage_call(topic.shared.storage.acknowledge(&id, entry)).await {
+                        tracing::warn!(target: "kafka_batcher", lane = %id, %error, "a delivered batch could not be removed from storage");
+                    }
+                });
+            }
+            Action::DeadLetter(dead) => {
+                let topic = Arc::clone(&self.topic);
+                self.answer(cell, lane, async move {
+                    let kind = dead.kind;
+                    let put = storage_call(topic.shared.dead_letter.put(dead)).await;
+                    if put.is_ok() {
+                        topic.shared.telemetry(&topic.config, |t| t.dead_lettered(&id, kind));
+                    }
+                    Event::DeadLettered(put)
+                });
+            }
+            Action::Report(report) => self.topic.shared.notify.send(report),
+            Action::Sealed { events, bytes, reason } => {
+                self.topic.shared.telemetry(&self.topic.config, |t| t.batch_sealed(&id, events, bytes, reason));
+            }
+        }
+    }
+
+    /// Runs `work` in a task of its own and hands its answer to the lane.
+    fn answer(&self, cell: usize, lane: usize, work: impl Future<Output = Event> + Send + 'static) {
+        let topic = Arc::clone(&self.topic);
+        self.topic.shared.runtime.spawn(async move {
+            let event = work.await;
+            topic.signal(Signal::Done { cell, lane, event });
+        });
+    }
+
+    fn produce(&self, cell: usize, lane: usize, id: LaneId, flight: FlightId, batch: Batch) {
+        let topic = Arc::clone(&self.topic);
+        self.answer(cell, lane, async move {
+            let shared = &topic.shared;
+            let (events, bytes) = (batch.len(), batch.byte_len());
+            let request = ProduceRequest::new(Arc::clone(&topic.config), id.partition.unwrap_or_default(), batch);
+            let timeout = shared.timing.produce_timeout;
+            let start = shared.clock.now();
+            let result = producer_call(timeout, shared.producer.produce(&request, timeout)).await;
+            let took = shared.clock.now().since(start);
+            // Nobody answered: it is not known what was written.
+            let result =
+                result.unwrap_or_else(|error| Err(ProduceFailure::whole(error, Persistence::MaybePersisted)));
+            match &result {
+                Ok(_) => shared.telemetry(&topic.config, |t| t.delivered(&id, events, bytes, took)),
+                Err(failure) => {
+                    let kind = failure.error.kind();
+                    shared.failures.send(kind).ok();
+                    shared.telemetry(&topic.config, |t| t.produce_failed(&id, events, kind, took));
+                }
+            }
+            Event::Produced { flight, result }
+        });
+    }
+
+    /// Hands a batch without a partition to the partitions' lanes.
+    fn route(&mut self, flight: FlightId, batch: &Batch, tickets: Option<&Tickets>) {
+        let topic = Arc::clone(&self.topic);
+        let Some(partitions) = self.machine.partitions() else { return };
+        let routed = route(batch, tickets, |event| {
+            match contained(|| topic.router.assigned(partitions, event)) {
+                Ok(Ok(Some(partition))) => Ok(partition),
+                Ok(Ok(None)) => Ok(topic.router.spread(partitions)),
+                Ok(Err(error)) => Err(error.to_string()),
+                Err(panic) => Err(format!("the partitioner panicked: {panic}")),
+            }
+        });
+        for (partition, (part, tickets)) in routed.parts {
+            let (cell, lane) = if topic.config.collect_by_partition { (1 + partition as usize, 0) } else { (1, partition as usize) };
+            let (bytes, events) = (part.byte_len(), part.len() as usize);
+            topic.shared.budget.take(bytes, events);
+            topic.routed.fetch_add(events as u64, Ordering::Relaxed);
+            self.cells[cell].shard.lock().enqueue(lane, part, tickets, bytes);
+            self.poll(cell);
+        }
+        topic.router.batch_left(partitions);
+        let result = match routed.error {
+            None => Ok(Delivered::default()),
+            Some(error) => {
+                let error = ProduceError::new(ErrorKind::Permanent, error);
+                Err(ProduceFailure::some(error, Persistence::NotPersisted, routed.failed))
+            }
+        };
+        self.routing = Some((flight, result));
+    }
+
+    /// Moves the collector on as far as it goes.
+    fn drive(&mut self) {
+        loop {
+            let now = self.topic.shared.clock.now();
+            if let Some((flight, result)) = self.routing.take_if(|_| self.cells[1..].iter().all(|c| c.shard.lock().is_settled())) {
+                self.cells[0].shard.lock().handle(0, Event::Produced { flight, result }, now);
+                self.poll(0);
+            }
+            if self.machine.awaits_lanes() && self.cells[1..].iter().all(|c| c.shard.lock().is_drained()) {
+                self.machine.lanes_drained();
+            }
+            if self.machine.awaits_unassigned() {
+                self.try_go_live(now);
+            }
+            match self.machine.poll_action(now) {
+                Some(action) => self.perform_collector(action, now),
+                None if self.routing.is_some() && self.cells[1..].iter().all(|c| c.shard.lock().is_settled()) => {}
+                None => break,
+            }
+        }
+        let locked = self.cells[1..].iter().any(|c| c.shard.lock().lanes().iter().any(Lane::is_locked));
+        let state: CollectorState = self.machine.state(locked);
+        *self.topic.state.lock() = state;
+    }
+
+    /// Sends new events to the partitions directly if the unassigned lane is empty, and sees to it
+    /// that none slips into it in between.
+    fn try_go_live(&mut self, now: Moment) {
+        let topic = Arc::clone(&self.topic);
+        let mut routes = topic.routes.write();
+        if !topic.unassigned.shard.lock().is_drained() {
+            drop(routes);
+            return;
+        }
+        self.machine.unassigned_drained();
+        while let Some(action) = self.machine.poll_action(now) {
+            if matches!(action, CollectorAction::GoLive) {
+                routes.direct = true;
+                break;
+            }
+            // Others take no part in this and would want the lock for themselves.
+            drop(routes);
+            self.perform_collector(action, now);
+            routes = topic.routes.write();
+        }
+        drop(routes);
+        topic.ready.notify_waiters();
+        topic.progress.notify_waiters();
+    }
+
+    fn perform_collector(&mut self, action: CollectorAction, now: Moment) {
+        let topic = Arc::clone(&self.topic);
+        let timeout = topic.shared.timing.connect_timeout;
+        match action {
+            CollectorAction::CountPartitions => drop(topic.shared.runtime.clone().spawn(async move {
+                let count = topic.shared.producer.partition_count(&topic.config.topic_name, timeout);
+                let counted = producer_call(timeout, count).await.and_then(|result| result);
+                topic.signal(Signal::Counted(counted));
+            })),
+            CollectorAction::CreateTopic => drop(topic.shared.runtime.clone().spawn(async move {
+                let create = topic.shared.producer.create_topic(&topic.config, timeout);
+                let created = producer_call(timeout, create).await.and_then(|result| result);
+                topic.signal(Signal::Created(created));
+            })),
+            CollectorAction::Divert => {
+                topic.routes.write().direct = false;
+                self.flush(FlushReason::Manual);
+            }
+            CollectorAction::OpenLanes(count) => self.open_lanes(count, now),
+            CollectorAction::UnassignedLink(link) => {
+                self.cells[0].shard.lock().set_link(link, now);
+                self.poll(0);
+            }
+            CollectorAction::GoLive => {
+                topic.routes.write().direct = true;
+                topic.ready.notify_waiters();
+            }
+            CollectorAction::Report(mut report) => {
+                report.topic = Some(topic.config.topic_name.to_string());
+                topic.shared.notify.send(report);
+            }
+        }
+    }
+
+    fn open_lanes(&mut self, count: NonZeroU32, now: Moment) {
+        let topic = Arc::clone(&self.topic);
+        let by_partition = topic.config.collect_by_partition;
+        let open = topic.routes.read().partitions.map_or(0, NonZeroU32::get);
+        if !by_partition && self.cells.len() == 1 {
+            self.add_cell(Shard::new(&topic.config, Vec::new()));
+        }
+        for partition in open..count.get() {
+            let mut lane = Lane::new(topic.lane_id(partition), topic.options);
+            if let Some((batches, events)) = self.found.as_mut().and_then(|found| found.remove(&Some(partition))) {
+                lane.found(batches, events);
+            }
+            if by_partition {
+                self.add_cell(Shard::new(&topic.config, vec![lane]));
+            } else {
+                self.cells[1].shard.lock().add_lane(lane);
+            }
+        }
+        {
+            let mut routes = topic.routes.write();
+            routes.partitions = Some(count);
+            routes.cells = self.cells[1..].to_vec();
+        }
+        for index in 1..self.cells.len() {
+            self.cells[index].shard.lock().set_link(self.last_link, now);
+            self.poll(index);
+        }
+    }
+
+    fn add_cell(&mut self, shard: Shard) {
+        self.cells.push(Cell::new(self.cells.len(), shard));
+        self.armed.push(None);
+    }
+
+    fn report(&self, what: What, message: String) {
+        let mut report = Report::new(what, message);
+        report.topic = Some(self.topic.config.topic_name.to_string());
+        self.topic.shared.notify.send(report);
+    }
+}
+
+fn earliest(a: Option<Moment>, b: Option<Moment>) -> Option<Moment> {
+    a.into_iter().chain(b).min()
+}
+
+/// Calls storage; a panic in it is an error like others.
+async fn storage_call<T>(call: impl Future<Output = Result<T, StorageError>>) -> Result<T, StorageError> {
+    contained_async(call).await.unwrap_or_else(|panic| Err(StorageError::Failed(format!("it panicked: {panic}"))))
+}
+
+/// Calls the producer; a panic in it, or no answer long after its time, is an error.
+pub(crate) async fn producer_call<T>(timeout: Duration, call: impl Future<Output = T>) -> Result<T, ProduceError> {
+    let error = |message: String| ProduceError::new(ErrorKind::Transient, message);
+    match tokio::time::timeout(timeout + GRACE, contained_async(call)).await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(panic)) => Err(error(format!("the producer panicked: {panic}"))),
+        Err(_) => Err(error(format!("the producer did not answer within {:?}", timeout + GRACE))),
+    }
+}

@@ -1,0 +1,64 @@
+//! What all parts of one batcher share.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::OnceLock;
+
+use kafka_batcher_core::budget::Budget;
+use kafka_batcher_core::config::{Timing, TopicConfig};
+use kafka_batcher_core::{DeadLetter, ErrorKind, Producer, Report, Telemetry, TempStorage, What};
+use tokio::runtime::Handle;
+use tokio::sync::{Notify as Wakeup, mpsc};
+
+use crate::clock::Clock;
+use crate::contain::contained;
+use crate::notify::Notify;
+use crate::topic::Topic;
+
+pub(crate) struct Shared {
+    pub(crate) timing: Timing,
+    pub(crate) clock: Clock,
+    pub(crate) budget: Budget,
+    /// Memory has become free.
+    pub(crate) room: Wakeup,
+    pub(crate) producer: Arc<dyn Producer>,
+    pub(crate) storage: Arc<dyn TempStorage>,
+    pub(crate) dead_letter: Arc<dyn DeadLetter>,
+    pub(crate) telemetry: Arc<dyn Telemetry>,
+    pub(crate) notify: Notify,
+    pub(crate) runtime: Handle,
+    /// To the connection manager: a call of the producer failed with this kind of error.
+    pub(crate) failures: mpsc::UnboundedSender<ErrorKind>,
+    pub(crate) topics: OnceLock<Vec<Arc<Topic>>>,
+    /// Random for each batcher: names it in sequence headers.
+    pub(crate) instance: [u8; 16],
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").field("budget", &self.budget).finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    pub(crate) fn topics(&self) -> &[Arc<Topic>] {
+        self.topics.get().map_or(&[], Vec::as_slice)
+    }
+
+    /// Tells telemetry, unless the topic has it switched off; a panic in it is reported.
+    pub(crate) fn telemetry(&self, topic: &TopicConfig, tell: impl FnOnce(&dyn Telemetry)) {
+        if topic.telemetry {
+            if let Err(panic) = contained(|| tell(&*self.telemetry)) {
+                self.notify.send(Report::new(What::Panicked, format!("telemetry: {panic}")));
+            }
+        }
+    }
+
+    /// Gives memory back and wakes whoever waits for some.
+    pub(crate) fn release(&self, (bytes, events): (usize, usize)) {
+        if events > 0 {
+            self.budget.give_back(bytes, events);
+            self.room.notify_waiters();
+        }
+    }
+}

@@ -1,0 +1,239 @@
+//! A topic's lanes, and how an event gets into one.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use kafka_batcher_core::collector::CollectorState;
+use kafka_batcher_core::config::TopicConfig;
+use kafka_batcher_core::lane::{Lane, LaneOptions};
+use kafka_batcher_core::partition::Router;
+use kafka_batcher_core::shard::{Shard, Stamps, Taken, Target};
+use kafka_batcher_core::{Event, EventRef, LaneId, Report, What};
+use parking_lot::{Mutex, RwLock};
+use std::num::NonZeroU32;
+use tokio::sync::{Notify as Wakeup, mpsc};
+
+use crate::contain::contained;
+use crate::error::AddErrorKind;
+use crate::reactor::Signal;
+use crate::shared::Shared;
+use crate::stats::Stats;
+
+/// One topic of a batcher.
+#[derive(Debug)]
+pub(crate) struct Topic {
+    pub(crate) config: Arc<TopicConfig>,
+    pub(crate) options: LaneOptions,
+    pub(crate) router: Router,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) routes: RwLock<Routes>,
+    /// The lane of events that have no partition yet.
+    pub(crate) unassigned: Arc<Cell>,
+    signals: mpsc::UnboundedSender<Signal>,
+    /// Events may be added directly to partitions.
+    pub(crate) ready: Wakeup,
+    /// Something was settled or changed state.
+    pub(crate) progress: Wakeup,
+    /// Events handed from the unassigned lane to partitions: they are counted as accepted twice.
+    pub(crate) routed: AtomicU64,
+    /// Memory is short: the reactor has been told.
+    pressed: AtomicBool,
+    pub(crate) state: Mutex<CollectorState>,
+}
+
+/// Where events go.
+#[derive(Debug, Default)]
+pub(crate) struct Routes {
+    /// To their partitions' lanes, and not to the unassigned one.
+    pub(crate) direct: bool,
+    pub(crate) partitions: Option<NonZeroU32>,
+    /// One for each partition, or one for all.
+    pub(crate) cells: Vec<Arc<Cell>>,
+    pub(crate) closed: bool,
+}
+
+/// A shard behind its lock.
+#[derive(Debug)]
+pub(crate) struct Cell {
+    /// Its place among the reactor's cells.
+    pub(crate) index: usize,
+    pub(crate) shard: Mutex<Shard>,
+    /// The reactor has been told to poll it.
+    pub(crate) signalled: AtomicBool,
+}
+
+impl Cell {
+    pub(crate) fn new(index: usize, shard: Shard) -> Arc<Self> {
+        Arc::new(Self { index, shard: Mutex::new(shard), signalled: AtomicBool::new(false) })
+    }
+}
+
+impl Topic {
+    pub(crate) fn new(
+        config: TopicConfig,
+        shared: Arc<Shared>,
+        seed: u64,
+    ) -> (Arc<Self>, mpsc::UnboundedReceiver<Signal>) {
+        let mut options = LaneOptions::new(&config, shared.timing);
+        options.window = shared.producer.capabilities().window.max(1);
+        options.durable = shared.storage.is_durable();
+        options.instance = config.sequence_header.then_some(shared.instance);
+        options.seed = seed;
+        let id = LaneId { topic: Arc::clone(&config.topic_name), partition: None };
+        let unassigned = Cell::new(0, Shard::new(&config, vec![Lane::new(id, options)]));
+        let (signals, waiting) = mpsc::unbounded_channel();
+        let topic = Self {
+            router: Router::new(Arc::clone(&config.topic_name), config.partition_strategy.clone(), seed),
+            config: Arc::new(config),
+            options,
+            shared,
+            routes: RwLock::default(),
+            unassigned,
+            signals,
+            ready: Wakeup::new(),
+            progress: Wakeup::new(),
+            routed: AtomicU64::new(0),
+            pressed: AtomicBool::new(false),
+            state: Mutex::new(CollectorState::Starting),
+        };
+        (Arc::new(topic), waiting)
+    }
+
+    pub(crate) fn lane_id(&self, partition: u32) -> LaneId {
+        LaneId { topic: Arc::clone(&self.config.topic_name), partition: Some(partition) }
+    }
+
+    /// Tells the reactor. It is gone only after a shutdown, when there is nothing left to tell it.
+    pub(crate) fn signal(&self, signal: Signal) {
+        self.signals.send(signal).ok();
+    }
+
+    /// Tells the reactor to poll a cell, once until it does.
+    pub(crate) fn wake(&self, cell: &Cell) {
+        if !cell.signalled.swap(true, Ordering::AcqRel) {
+            self.signal(Signal::Poll(cell.index));
+        }
+    }
+
+    /// Memory is short: what is gathered anywhere shall move on.
+    pub(crate) fn press(&self) {
+        if !self.pressed.swap(true, Ordering::AcqRel) {
+            self.signal(Signal::Pressure);
+        }
+    }
+
+    pub(crate) fn pressure_seen(&self) {
+        self.pressed.store(false, Ordering::Release);
+    }
+
+    /// Takes an event in, or says why not.
+    pub(crate) fn push(&self, event: &impl Event, receipt: bool) -> Result<Taken, AddErrorKind> {
+        // The event's own encoding is application code too.
+        match contained(|| event.with_record(|event| self.push_record(&event, receipt))) {
+            Ok(result) => result?,
+            Err(panic) => Err(self.panicked(panic)),
+        }
+    }
+
+    fn panicked(&self, panic: String) -> AddErrorKind {
+        let mut report = Report::new(What::Panicked, panic.clone());
+        report.topic = Some(self.config.topic_name.to_string());
+        self.shared.notify.send(report);
+        AddErrorKind::Panicked(panic)
+    }
+
+    fn push_record(&self, event: &EventRef<'_>, receipt: bool) -> Result<Taken, AddErrorKind> {
+        let flush = self.config.batch_flusher.flush_now(event);
+        loop {
+            // Application code runs without the lock; if the routes changed meanwhile, it runs again.
+            let (direct, partitions) = {
+                let routes = self.routes.read();
+                (routes.direct, routes.partitions)
+            };
+            let assigned = match partitions.filter(|_| direct) {
+                Some(partitions) => self.router.assigned(partitions, event)?,
+                None if self.config.partition_strategy.needs_typed_event() => return Err(self.not_ready()),
+                None => None,
+            };
+            let routes = self.routes.read();
+            if routes.closed {
+                return Err(AddErrorKind::Closed);
+            }
+            if (routes.direct, routes.partitions) != (direct, partitions) {
+                continue;
+            }
+            let (cell, target) = self.target(&routes, assigned);
+            return self.push_to(cell, target, event, receipt, flush);
+        }
+    }
+
+    fn not_ready(&self) -> AddErrorKind {
+        if self.routes.read().closed { AddErrorKind::Closed } else { AddErrorKind::NotReady }
+    }
+
+    fn target<'a>(&'a self, routes: &'a Routes, assigned: Option<u32>) -> (&'a Arc<Cell>, Target<'a>) {
+        let Some(partitions) = routes.partitions.filter(|_| routes.direct) else {
+            return (&self.unassigned, Target::Lane(0));
+        };
+        if self.config.collect_by_partition {
+            let partition = assigned.unwrap_or_else(|| self.router.spread(partitions));
+            (&routes.cells[partition as usize], Target::Lane(0))
+        } else {
+            let target = assigned.map_or(Target::Spread(&self.router), |partition| Target::Lane(partition as usize));
+            (&routes.cells[0], target)
+        }
+    }
+
+    fn push_to(
+        &self,
+        cell: &Arc<Cell>,
+        target: Target<'_>,
+        event: &EventRef<'_>,
+        receipt: bool,
+        flush: bool,
+    ) -> Result<Taken, AddErrorKind> {
+        let shared = &self.shared;
+        let cost = event.record.size_hint();
+        if !shared.budget.try_take(cost) {
+            return Err(AddErrorKind::Full);
+        }
+        let now = shared.clock.now();
+        let stamps = Stamps { timestamp: shared.clock.unix_millis(now), cost, receipt, now };
+        let result = cell.shard.lock().push(target, &event.record, stamps, flush);
+        match result {
+            Ok(taken) => {
+                if taken.wake {
+                    self.wake(cell);
+                }
+                Ok(taken)
+            }
+            Err(error) => {
+                shared.release((cost, 1));
+                Err(error.into())
+            }
+        }
+    }
+
+    /// All cells: the unassigned one and the partitions'.
+    pub(crate) fn cells(&self) -> Vec<Arc<Cell>> {
+        let routes = self.routes.read();
+        std::iter::once(&self.unassigned).chain(&routes.cells).cloned().collect()
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        let mut stats = Stats::default();
+        for cell in self.cells() {
+            for lane in cell.shard.lock().lanes() {
+                stats.add_lane(lane);
+            }
+        }
+        stats.accepted = stats.accepted.saturating_sub(self.routed.load(Ordering::Relaxed));
+        stats
+    }
+
+    /// Accepts nothing any more. Once this returns, no event is on its way in.
+    pub(crate) fn stop_accepting(&self) {
+        self.routes.write().closed = true;
+        self.ready.notify_waiters();
+    }
+}
