@@ -21,7 +21,7 @@ use crate::config::{Timing, TopicConfig};
 use crate::lane::Link;
 use crate::notifier::{Report, What};
 use crate::producer::{ErrorKind, ProduceError};
-use crate::time::Moment;
+use crate::time::{Moment, earliest};
 
 /// How far a collector is, as an operator sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -71,6 +71,9 @@ pub struct Collector {
     backoff: Backoff,
     refresh: Duration,
     may_create: bool,
+    /// While lanes drain, new events are held in memory until then, and stored after that.
+    patience: Duration,
+    patient_until: Option<Moment>,
     say: VecDeque<CollectorAction>,
 }
 
@@ -95,6 +98,8 @@ impl Collector {
             backoff: Backoff::new(timing.retry_backoff, timing.recheck_interval, seed),
             refresh: timing.partitions_refresh,
             may_create: topic.allow_topic_auto_creation,
+            patience: timing.recheck_interval,
+            patient_until: None,
             say: VecDeque::new(),
         }
     }
@@ -131,6 +136,8 @@ impl Collector {
             // Connected, and the count not refused yet: it will be known in a moment.
             (Link::Up, Phase::Starting) if !self.backoff.is_waiting() => Link::Unknown,
             (Link::Unknown, Phase::Starting) => Link::Unknown,
+            // The lanes will be empty in a moment.
+            (Link::Up, Phase::Draining { .. }) if self.patient_until.is_some() => Link::Unknown,
             _ => Link::Down,
         };
         self.say.push_back(CollectorAction::UnassignedLink(link));
@@ -143,7 +150,7 @@ impl Collector {
             Ok(count) => {
                 self.backoff.reset();
                 self.ask_at = Some(now + self.refresh);
-                self.use_count(count);
+                self.use_count(count, now);
             }
             Err(error) if error.kind() == ErrorKind::UnknownTopic && self.may_create => {
                 self.asking = true;
@@ -171,7 +178,7 @@ impl Collector {
         }
     }
 
-    fn use_count(&mut self, count: NonZeroU32) {
+    fn use_count(&mut self, count: NonZeroU32, now: Moment) {
         match (self.phase, self.partitions) {
             (Phase::Starting, _) => {
                 self.partitions = Some(count);
@@ -187,6 +194,7 @@ impl Collector {
             // of partitions that are gone say so by themselves.
             _ => return,
         }
+        self.patient_until = Some(now + self.patience);
         self.say_unassigned_link();
     }
 
@@ -204,6 +212,7 @@ impl Collector {
             self.say.push_back(CollectorAction::OpenLanes(next));
         }
         self.phase = Phase::Assigning;
+        self.patient_until = None;
         self.say_unassigned_link();
     }
 
@@ -224,6 +233,9 @@ impl Collector {
 
     /// The next thing to do; `None` when there is nothing now.
     pub fn poll_action(&mut self, now: Moment) -> Option<CollectorAction> {
+        if self.patient_until.take_if(|until| now >= *until).is_some() {
+            self.say_unassigned_link();
+        }
         if let Some(action) = self.say.pop_front() {
             return Some(action);
         }
@@ -237,7 +249,7 @@ impl Collector {
     /// When to poll again although nothing happened.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Moment> {
-        if self.link == Link::Up && !self.asking { self.ask_at } else { None }
+        earliest(self.patient_until, if self.link == Link::Up && !self.asking { self.ask_at } else { None })
     }
 }
 
@@ -284,7 +296,7 @@ mod tests {
         c.set_link(Link::Up, at(0));
         assert_eq!(said(&mut c, at(0)), ["UnassignedLink(Unknown)", "CountPartitions"]);
         c.counted(Ok(n(3)), at(1));
-        assert_eq!(said(&mut c, at(1)), ["OpenLanes(3)", "UnassignedLink(Down)"]);
+        assert_eq!(said(&mut c, at(1)), ["OpenLanes(3)", "UnassignedLink(Unknown)"]);
         assert!(c.awaits_lanes());
         c.lanes_drained();
         assert_eq!(said(&mut c, at(1)), ["UnassignedLink(Up)"]);
@@ -302,13 +314,25 @@ mod tests {
         let refresh = c.poll_timeout().unwrap();
         assert_eq!(said(&mut c, refresh), ["CountPartitions"]);
         c.counted(Ok(n(5)), refresh);
-        assert_eq!(said(&mut c, refresh), ["Divert", "UnassignedLink(Down)"]);
+        assert_eq!(said(&mut c, refresh), ["Divert", "UnassignedLink(Unknown)"]);
         assert_eq!((c.state(false), c.partitions()), (CollectorState::Growing, Some(n(3))));
         c.lanes_drained();
         assert_eq!(said(&mut c, refresh), ["OpenLanes(5)", "UnassignedLink(Up)"]);
         assert_eq!(c.partitions(), Some(n(5)));
         c.unassigned_drained();
         assert_eq!(said(&mut c, refresh), ["GoLive"]);
+    }
+
+    #[test]
+    fn lanes_that_do_not_drain_soon_make_new_events_be_stored() {
+        let mut c = collector(TopicSettings::new("t"));
+        c.set_link(Link::Up, at(0));
+        c.counted(Ok(n(3)), at(0));
+        said(&mut c, at(0));
+        let until = c.poll_timeout().unwrap();
+        assert_eq!(until, at(5000));
+        assert_eq!(said(&mut c, until), ["UnassignedLink(Down)"]);
+        assert!(c.awaits_lanes() && c.poll_timeout() > Some(until));
     }
 
     #[test]

@@ -62,6 +62,7 @@ pub(crate) struct Reactor {
     /// A batch of the unassigned lane is on its way through the partitions' lanes.
     routing: Option<(FlightId, Result<Delivered, ProduceFailure>)>,
     last_link: Link,
+    abandoned: bool,
     stopped: bool,
 }
 
@@ -77,6 +78,7 @@ impl Reactor {
             found: None,
             routing: None,
             last_link: Link::Unknown,
+            abandoned: false,
             stopped: false,
         }
     }
@@ -162,7 +164,9 @@ impl Reactor {
                 self.flush(FlushReason::Pressure);
             }
             Signal::Abandon => {
-                for index in 0..self.cells.len() {
+                self.abandoned = true;
+                // The unassigned lane comes last: what it has routed is with the others now.
+                for index in (1..self.cells.len()).chain(self.routing.is_none().then_some(0)) {
                     self.cells[index].shard.lock().abandon();
                     self.poll(index);
                 }
@@ -339,7 +343,13 @@ impl Reactor {
         loop {
             let now = self.topic.shared.clock.now();
             if let Some((flight, result)) = self.routing.take_if(|_| self.cells[1..].iter().all(|c| c.shard.lock().is_settled())) {
-                self.cells[0].shard.lock().handle(0, Event::Produced { flight, result }, now);
+                {
+                    let mut shard = self.cells[0].shard.lock();
+                    shard.handle(0, Event::Produced { flight, result }, now);
+                    if self.abandoned {
+                        shard.abandon();
+                    }
+                }
                 self.poll(0);
             }
             if self.machine.awaits_lanes() && self.cells[1..].iter().all(|c| c.shard.lock().is_drained()) {
