@@ -27,6 +27,7 @@ pub use config::{ConfigError, KafkaConfig, TopicConfig, TopicSettings};
 pub use dead_letter::{DeadLetter, DeadRecord, MemoryDeadLetters};
 pub use event::{Event, EventError, EventRef, Json, Payload};
 pub use flusher::{BatchFlusher, NeverFlush};
+pub use receipt::{Outcome, Receipt};
 pub use notifier::{ErrorNotifier, NoNotifier, Report, What};
 pub use partition::{PartitionStrategy, Partitioner};
 pub use producer::{

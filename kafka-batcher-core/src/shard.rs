@@ -66,6 +66,13 @@ impl Shard {
         &self.lanes
     }
 
+    /// An earlier process left so much in storage for the lane with this index: see [`Lane::found`].
+    pub fn found(&mut self, lane: usize, batches: u64, events: u64) {
+        if let Some(lane) = self.lanes.get_mut(lane) {
+            lane.found(batches, events);
+        }
+    }
+
     /// Takes a record. `flush` is what the topic's flusher said.
     ///
     /// # Errors

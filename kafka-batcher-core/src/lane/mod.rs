@@ -281,9 +281,9 @@ pub struct Lane {
 }
 
 impl Lane {
-    /// A lane with nothing in it. `stored` is what an earlier process left in storage, as batches and events.
+    /// A lane with nothing in it.
     #[must_use]
-    pub fn new(id: LaneId, options: LaneOptions, stored: (u64, u64)) -> Self {
+    pub fn new(id: LaneId, options: LaneOptions) -> Self {
         let backoff = |salt| {
             let seed = crate::rng::mix(options.seed ^ salt ^ u64::from(id.partition.map_or(u32::MAX, |p| p)));
             Backoff::new(options.retry_backoff, options.recheck_interval, seed)
@@ -297,7 +297,7 @@ impl Lane {
             queue: VecDeque::new(),
             flights: VecDeque::new(),
             next_flight: 0,
-            stored_batches: stored.0,
+            stored_batches: 0,
             cursor: None,
             storage_op: None,
             storage_pause: None,
@@ -312,10 +312,16 @@ impl Lane {
             abandoned: false,
             released: (0, 0),
             say: VecDeque::new(),
-            stats: LaneStats { stored: stored.1, ..LaneStats::default() },
+            stats: LaneStats::default(),
             id,
             options,
         }
+    }
+
+    /// An earlier process left so much in storage. To be called before the lane is [linked](Event::Link).
+    pub const fn found(&mut self, batches: u64, events: u64) {
+        self.stored_batches += batches;
+        self.stats.stored += events;
     }
 
     /// Which lane this is.

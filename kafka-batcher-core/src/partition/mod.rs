@@ -11,7 +11,7 @@ use std::sync::Arc;
 use crate::config::ConfigError;
 use crate::event::EventRef;
 
-pub use router::{RouteError, Router};
+pub use router::{RouteError, Routed, Router, route};
 
 /// Chooses a partition for an event.
 ///

@@ -1,11 +1,14 @@
 //! The partition of each event of a topic.
 
+use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::{PartitionStrategy, hash};
+use crate::batch::Batch;
 use crate::event::EventRef;
+use crate::receipt::Tickets;
 use crate::rng::{below, mix};
 
 /// Applies a topic's [`PartitionStrategy`]. Shared by all tasks that add events; takes no lock.
@@ -89,6 +92,44 @@ impl Router {
             self.choices.compare_exchange(before, next, Relaxed, Relaxed).ok();
         }
     }
+}
+
+/// A batch taken apart by partition.
+#[derive(Debug, Default)]
+#[non_exhaustive]
+pub struct Routed {
+    /// For each partition that gets something: its records in order, and their receipts.
+    pub parts: BTreeMap<u32, (Batch, Option<Tickets>)>,
+    /// Indexes of the records that could not be routed.
+    pub failed: Vec<u32>,
+    /// The first error.
+    pub error: Option<String>,
+}
+
+/// Takes a batch apart: `assign` says where each record goes.
+#[must_use]
+pub fn route(
+    batch: &Batch,
+    tickets: Option<&Tickets>,
+    mut assign: impl FnMut(&EventRef<'_>) -> Result<u32, String>,
+) -> Routed {
+    let mut routed = Routed::default();
+    let mut indexes: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
+    for (index, record) in (0..).zip(batch.records()) {
+        match assign(&EventRef::of_record(record)) {
+            Ok(partition) => indexes.entry(partition).or_default().push(index),
+            Err(error) => {
+                routed.failed.push(index);
+                routed.error.get_or_insert(error);
+            }
+        }
+    }
+    for (partition, kept) in indexes {
+        if let Some(part) = batch.select(|index| kept.binary_search(&index).is_ok()) {
+            routed.parts.insert(partition, (part, tickets.map(|tickets| tickets.select(&kept))));
+        }
+    }
+    routed
 }
 
 #[cfg(test)]
