@@ -1,4 +1,28 @@
-//! Get events into Kafka in batches, in order, and keep them when Kafka is down.
+#![doc = include_str!("../README.md")]
+//!
+//! # How it works
+//!
+//! ```text
+//!  application tasks                one task per topic               tasks for each call
+//!  ─────────────────                ──────────────────               ───────────────────
+//!  Collector::add ──▶ lane ─────▶ reactor ── Produce ─────────────▶ Producer ──▶ Kafka
+//!    hashes, locks    (state        polls the machines and            │
+//!    one shard,        machine)     carries out their actions ◀───────┘ answers
+//!    appends              ▲             │  Store, Recover ──────────▶ TempStorage
+//!                         └─────────────┘  DeadLetter ──────────────▶ DeadLetter
+//!                                          Report ──────────────────▶ ErrorNotifier (a thread)
+//! ```
+//!
+//! Every decision is taken by the state machines of [`core`]; this crate gives them time, tasks and
+//! I/O. Where to look:
+//!
+//! | file | what it does |
+//! |---|---|
+//! | `batcher.rs`, `builder.rs` | [`KafkaBatcher`]: puts the parts together, shuts down, reports |
+//! | `collector.rs`, `topic.rs` | [`Collector`]: how an event gets into its lane |
+//! | `reactor.rs` | the task of a topic: carries out what its machines decide |
+//! | `manager.rs` | the task that connects the client, and connects it again |
+//! | `contain.rs`, `notify.rs` | panics and slowness of code that is not ours |
 
 mod batcher;
 mod builder;
@@ -17,6 +41,8 @@ pub use batcher::KafkaBatcher;
 pub use builder::Builder;
 pub use collector::Collector;
 pub use error::{AddError, AddErrorKind, AddEventsError, BuildError};
+/// Everything of the core: what an adapter implements, and what the batcher is made of.
+pub use kafka_batcher_core as core;
 pub use kafka_batcher_core::collector::CollectorState;
 pub use kafka_batcher_core::config::{Compression, OnUnavailable, RequiredAcks, Sasl, SaslMechanism, Tls};
 pub use kafka_batcher_core::{
@@ -25,8 +51,7 @@ pub use kafka_batcher_core::{
     Partitioner, Payload, Producer, Receipt, Record, RecordRef, Report, Telemetry, TempStorage, TopicConfig,
     TopicSettings, What,
 };
-/// Everything of the core: what an adapter implements and what the batcher is made of.
-pub use kafka_batcher_core as core;
+/// The producer on librdkafka.
 #[cfg(feature = "rdkafka")]
 pub use kafka_batcher_rdkafka as rdkafka;
 pub use notify::LogNotifier;
