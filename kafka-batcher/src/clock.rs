@@ -21,7 +21,9 @@ impl Clock {
     }
 
     pub(crate) fn now(&self) -> Moment {
-        Moment::from_micros(u64::try_from(self.origin.elapsed().as_micros()).unwrap_or(u64::MAX))
+        let elapsed = self.origin.elapsed();
+        // Not `as_micros`, which divides 128 bits.
+        Moment::from_micros(elapsed.as_secs() * 1_000_000 + u64::from(elapsed.subsec_micros()))
     }
 
     /// Milliseconds since the Unix epoch at `now`, without asking the system.

@@ -148,7 +148,7 @@ impl Collector {
     /// How far the collector is.
     #[must_use]
     pub fn state(&self) -> CollectorState {
-        *self.topic.state.lock()
+        self.topic.state()
     }
 
     /// The settings in force for the topic (`get_collector_config`).

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use kafka_batcher_core::collector::{Collector, CollectorAction, CollectorState};
+use kafka_batcher_core::collector::{Collector, CollectorAction};
 use kafka_batcher_core::lane::{Action, Event, FlightId, Lane, Link};
 use kafka_batcher_core::partition::route;
 use kafka_batcher_core::receipt::Tickets;
@@ -364,9 +364,7 @@ impl Reactor {
                 None => break,
             }
         }
-        let locked = self.cells[1..].iter().any(|c| c.shard.lock().lanes().iter().any(Lane::is_locked));
-        let state: CollectorState = self.machine.state(locked);
-        *self.topic.state.lock() = state;
+        *self.topic.state.lock() = [self.machine.state(false), self.machine.state(true)];
     }
 
     /// Sends new events to the partitions directly if the unassigned lane is empty, and sees to it
@@ -446,6 +444,7 @@ impl Reactor {
                 self.cells[1].shard.lock().add_lane(lane);
             }
         }
+        self.report_leftovers(count);
         {
             let mut routes = topic.routes.write();
             routes.partitions = Some(count);
@@ -454,6 +453,19 @@ impl Reactor {
         for index in 1..self.cells.len() {
             self.cells[index].shard.lock().set_link(self.last_link, now);
             self.poll(index);
+        }
+    }
+
+    /// Storage may hold batches for partitions that do not exist: of a topic that was made anew with
+    /// fewer. They stay there.
+    fn report_leftovers(&self, count: NonZeroU32) {
+        let leftovers = self.found.iter().flatten().filter(|(partition, _)| partition.is_some_and(|p| p >= count.get()));
+        for (partition, (_, events)) in leftovers {
+            let message = format!("the topic has only {count} partitions; the events stay in temporary storage");
+            let mut report = Report::new(What::ProduceFailed(ErrorKind::UnknownTopic), message);
+            report.topic = Some(self.topic.config.topic_name.to_string());
+            (report.partition, report.events) = (*partition, *events);
+            self.topic.shared.notify.send(report);
         }
     }
 

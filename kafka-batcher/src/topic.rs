@@ -38,7 +38,8 @@ pub(crate) struct Topic {
     pub(crate) routed: AtomicU64,
     /// Memory is short: the reactor has been told.
     pressed: AtomicBool,
-    pub(crate) state: Mutex<CollectorState>,
+    /// How far the collector is: while no lane is locked, and while one is.
+    pub(crate) state: Mutex<[CollectorState; 2]>,
 }
 
 /// Where events go.
@@ -94,7 +95,7 @@ impl Topic {
             progress: Wakeup::new(),
             routed: AtomicU64::new(0),
             pressed: AtomicBool::new(false),
-            state: Mutex::new(CollectorState::Starting),
+            state: Mutex::new([CollectorState::Starting; 2]),
         };
         (Arc::new(topic), waiting)
     }
@@ -144,31 +145,30 @@ impl Topic {
 
     fn push_record(&self, event: &EventRef<'_>, receipt: bool) -> Result<Taken, AddErrorKind> {
         let flush = self.config.batch_flusher.flush_now(event);
+        let mut routes = self.routes.read();
         loop {
-            // Application code runs without the lock; if the routes changed meanwhile, it runs again.
-            let (direct, partitions) = {
-                let routes = self.routes.read();
-                (routes.direct, routes.partitions)
-            };
-            let assigned = match partitions.filter(|_| direct) {
-                Some(partitions) => self.router.assigned(partitions, event)?,
-                None if self.config.partition_strategy.needs_typed_event() => return Err(self.not_ready()),
-                None => None,
-            };
-            let routes = self.routes.read();
             if routes.closed {
                 return Err(AddErrorKind::Closed);
             }
-            if (routes.direct, routes.partitions) != (direct, partitions) {
-                continue;
-            }
+            let (direct, partitions) = (routes.direct, routes.partitions);
+            let assigned = match partitions.filter(|_| direct) {
+                Some(partitions) if self.config.partition_strategy.is_custom() => {
+                    // Application code runs without the lock; if the routes changed meanwhile, it runs again.
+                    drop(routes);
+                    let assigned = self.router.assigned(partitions, event)?;
+                    routes = self.routes.read();
+                    if (routes.direct, routes.partitions, routes.closed) != (direct, Some(partitions), false) {
+                        continue;
+                    }
+                    assigned
+                }
+                Some(partitions) => self.router.assigned(partitions, event)?,
+                None if self.config.partition_strategy.needs_typed_event() => return Err(AddErrorKind::NotReady),
+                None => None,
+            };
             let (cell, target) = self.target(&routes, assigned);
             return self.push_to(cell, target, event, receipt, flush);
         }
-    }
-
-    fn not_ready(&self) -> AddErrorKind {
-        if self.routes.read().closed { AddErrorKind::Closed } else { AddErrorKind::NotReady }
     }
 
     fn target<'a>(&'a self, routes: &'a Routes, assigned: Option<u32>) -> (&'a Arc<Cell>, Target<'a>) {
@@ -218,6 +218,11 @@ impl Topic {
     pub(crate) fn cells(&self) -> Vec<Arc<Cell>> {
         let routes = self.routes.read();
         std::iter::once(&self.unassigned).chain(&routes.cells).cloned().collect()
+    }
+
+    pub(crate) fn state(&self) -> CollectorState {
+        let locked = self.routes.read().cells.iter().any(|cell| cell.shard.lock().lanes().iter().any(Lane::is_locked));
+        self.state.lock()[usize::from(locked)]
     }
 
     pub(crate) fn stats(&self) -> Stats {

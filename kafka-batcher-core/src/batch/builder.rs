@@ -60,7 +60,13 @@ impl BatchBuilder {
         let timestamp = record.timestamp.unwrap_or(timestamp);
         let base = if self.count == 0 { timestamp } else { self.base_timestamp };
         let delta = timestamp.wrapping_sub(base);
-        let body = body_len(record, delta, self.count, stamp);
+        let headers = record.headers.len() + usize::from(stamp.is_some());
+        let body = 1
+            + varint::len(delta)
+            + varint::len(i64::from(self.count))
+            + nullable_len(record.key)
+            + nullable_len(record.value)
+            + if headers == 0 { 1 } else { headers_len(record, headers, stamp) };
         let needed = self.buf.len().max(HEADER_LEN) + varint::len(body as i64) + body;
         if needed > limit || self.count >= i32::MAX as u32 {
             return false;
@@ -74,13 +80,21 @@ impl BatchBuilder {
         self.max_timestamp = self.max_timestamp.max(timestamp);
         let buf = &mut self.buf;
         buf.reserve(needed - buf.len());
-        varint::put(buf, body as i64);
-        buf.push(0); // attributes: none are defined for a record
-        varint::put(buf, delta);
-        varint::put(buf, i64::from(self.count));
-        put_nullable(buf, record.key);
-        put_nullable(buf, record.value);
-        varint::put(buf, (record.headers.len() + usize::from(stamp.is_some())) as i64);
+        let mut fields = varint::Fields::new();
+        fields.put(body as i64);
+        fields.byte(0); // attributes: none are defined for a record
+        fields.put(delta);
+        fields.put(i64::from(self.count));
+        fields.put(record.key.map_or(-1, |key| key.len() as i64));
+        if let Some(key) = record.key {
+            buf.extend_from_slice(fields.as_slice());
+            buf.extend_from_slice(key);
+            fields = varint::Fields::new();
+        }
+        fields.put(record.value.map_or(-1, |value| value.len() as i64));
+        buf.extend_from_slice(fields.as_slice());
+        buf.extend_from_slice(record.value.unwrap_or_default());
+        varint::put(buf, headers as i64);
         for header in record.headers.iter() {
             put_nullable(buf, Some(header.name.as_bytes()));
             put_nullable(buf, header.value);
@@ -116,20 +130,15 @@ impl BatchBuilder {
     }
 }
 
-/// Length of the record after its own length field.
-fn body_len(record: &RecordRef<'_>, delta: i64, index: u32, stamp: Option<(&str, &[u8])>) -> usize {
-    let mut len = 1 + varint::len(delta) + varint::len(i64::from(index));
-    len += nullable_len(record.key) + nullable_len(record.value);
-    len += varint::len((record.headers.len() + usize::from(stamp.is_some())) as i64);
-    for header in record.headers.iter() {
-        len += nullable_len(Some(header.name.as_bytes())) + nullable_len(header.value);
-    }
-    if let Some((name, value)) = stamp {
-        len += nullable_len(Some(name.as_bytes())) + nullable_len(Some(value));
-    }
-    len
+/// Length of the headers and their count.
+#[cold]
+fn headers_len(record: &RecordRef<'_>, count: usize, stamp: Option<(&str, &[u8])>) -> usize {
+    let one = |name: &str, value| nullable_len(Some(name.as_bytes())) + nullable_len(value);
+    let own: usize = record.headers.iter().map(|header| one(header.name, header.value)).sum();
+    varint::len(count as i64) + own + stamp.map_or(0, |(name, value)| one(name, Some(value)))
 }
 
+#[inline]
 fn nullable_len(bytes: Option<&[u8]>) -> usize {
     bytes.map_or(1, |b| varint::len(b.len() as i64) + b.len())
 }

@@ -101,6 +101,12 @@ impl PartitionStrategy {
         Self::Custom(Arc::new(ByType { function, event: std::marker::PhantomData }))
     }
 
+    /// Whether the choice is made by the application's own code.
+    #[must_use]
+    pub const fn is_custom(&self) -> bool {
+        matches!(self, Self::Custom(_))
+    }
+
     /// Whether the choice needs the typed event.
     #[must_use]
     pub fn needs_typed_event(&self) -> bool {
