@@ -198,10 +198,11 @@ impl Collector {
         self.say_unassigned_link();
     }
 
-    /// Whether [`lanes_drained`](Self::lanes_drained) is waited for.
+    /// Whether [`lanes_drained`](Self::lanes_drained) is waited for; not before all actions so far are
+    /// carried out, because lanes that are not opened yet look empty.
     #[must_use]
-    pub const fn awaits_lanes(&self) -> bool {
-        matches!(self.phase, Phase::Draining { .. })
+    pub fn awaits_lanes(&self) -> bool {
+        matches!(self.phase, Phase::Draining { .. }) && self.say.is_empty()
     }
 
     /// The partitions' lanes are empty, in storage too.
@@ -216,10 +217,11 @@ impl Collector {
         self.say_unassigned_link();
     }
 
-    /// Whether [`unassigned_drained`](Self::unassigned_drained) is waited for.
+    /// Whether [`unassigned_drained`](Self::unassigned_drained) is waited for; not before all actions so
+    /// far are carried out, so that [`CollectorAction::GoLive`] is the next one then.
     #[must_use]
-    pub const fn awaits_unassigned(&self) -> bool {
-        matches!(self.phase, Phase::Assigning)
+    pub fn awaits_unassigned(&self) -> bool {
+        matches!(self.phase, Phase::Assigning) && self.say.is_empty()
     }
 
     /// The unassigned lane is empty, in storage too. The driver must see to it that nothing is put

@@ -20,6 +20,7 @@
 //! |---|---|
 //! | `batcher.rs`, `builder.rs` | [`KafkaBatcher`]: puts the parts together, shuts down, reports |
 //! | `collector.rs`, `topic.rs` | [`Collector`]: how an event gets into its lane |
+//! | `routes.rs` | which lane an event goes to, and how that changes |
 //! | `reactor.rs` | the task of a topic: carries out what its machines decide |
 //! | `manager.rs` | the task that connects the client, and connects it again |
 //! | `contain.rs`, `notify.rs` | panics and slowness of code that is not ours |
@@ -33,6 +34,7 @@ mod error;
 mod manager;
 mod notify;
 mod reactor;
+mod routes;
 mod shared;
 mod stats;
 mod topic;

@@ -47,16 +47,11 @@ impl Manager {
             while let Some(action) = self.machine.poll_action(now) {
                 self.perform(action);
             }
-            let sleep = async {
-                match self.machine.poll_timeout() {
-                    Some(at) => tokio::time::sleep_until(self.shared.clock.instant(at)).await,
-                    None => std::future::pending().await,
-                }
-            };
+            let next = self.machine.poll_timeout();
             tokio::select! {
                 Some(kind) = self.failures.recv() => self.machine.failed(kind, self.shared.clock.now()),
                 Some(result) = self.connected.1.recv() => self.machine.connected(result, self.shared.clock.now()),
-                () = sleep => {}
+                () = self.shared.clock.sleep_until(next) => {}
             }
         }
     }

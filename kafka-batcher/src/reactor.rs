@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use kafka_batcher_core::collector::{Collector, CollectorAction};
-use kafka_batcher_core::lane::{Action, Event, FlightId, Lane, Link};
+use kafka_batcher_core::lane::{Action, Event, FlightId, Link};
 use kafka_batcher_core::partition::route;
 use kafka_batcher_core::receipt::Tickets;
 use kafka_batcher_core::shard::Shard;
@@ -22,7 +22,8 @@ use kafka_batcher_core::{
 use tokio::sync::mpsc;
 
 use crate::contain::{contained, contained_async};
-use crate::topic::{Cell, Topic};
+use crate::routes::Cell;
+use crate::topic::Topic;
 
 /// What the reactor of a topic is told.
 #[derive(Debug)]
@@ -98,18 +99,12 @@ impl Reactor {
         while !self.stopped {
             self.drive();
             let next = earliest(self.timers.first().map(|(at, _)| *at), self.machine.poll_timeout());
-            let sleep = async {
-                match next {
-                    Some(at) => tokio::time::sleep_until(self.topic.shared.clock.instant(at)).await,
-                    None => std::future::pending().await,
-                }
-            };
             tokio::select! {
                 signal = self.signals.recv() => match signal {
                     Some(signal) => self.take(signal),
                     None => return,
                 },
-                () = sleep => {}
+                () = self.topic.shared.clock.sleep_until(next) => {}
             }
             // Answers come in bursts.
             for _ in 0..256 {
@@ -355,8 +350,9 @@ impl Reactor {
             if self.machine.awaits_lanes() && self.cells[1..].iter().all(|c| c.shard.lock().is_drained()) {
                 self.machine.lanes_drained();
             }
-            if self.machine.awaits_unassigned() {
-                self.try_go_live(now);
+            // None slips into it between finding it empty and going live.
+            if self.machine.awaits_unassigned() && self.topic.routes.go_live(&self.topic.unassigned, Shard::is_drained) {
+                self.machine.unassigned_drained();
             }
             match self.machine.poll_action(now) {
                 Some(action) => self.perform_collector(action, now),
@@ -365,31 +361,6 @@ impl Reactor {
             }
         }
         *self.topic.state.lock() = [self.machine.state(false), self.machine.state(true)];
-    }
-
-    /// Sends new events to the partitions directly if the unassigned lane is empty, and sees to it
-    /// that none slips into it in between.
-    fn try_go_live(&mut self, now: Moment) {
-        let topic = Arc::clone(&self.topic);
-        let mut routes = topic.routes.write();
-        if !topic.unassigned.shard.lock().is_drained() {
-            drop(routes);
-            return;
-        }
-        self.machine.unassigned_drained();
-        while let Some(action) = self.machine.poll_action(now) {
-            if matches!(action, CollectorAction::GoLive) {
-                routes.direct = true;
-                break;
-            }
-            // Others take no part in this and would want the lock for themselves.
-            drop(routes);
-            self.perform_collector(action, now);
-            routes = topic.routes.write();
-        }
-        drop(routes);
-        topic.ready.notify_waiters();
-        topic.progress.notify_waiters();
     }
 
     fn perform_collector(&mut self, action: CollectorAction, now: Moment) {
@@ -407,7 +378,7 @@ impl Reactor {
                 topic.signal(Signal::Created(created));
             })),
             CollectorAction::Divert => {
-                topic.routes.write().direct = false;
+                topic.routes.divert(&topic.unassigned, |_| ());
                 self.flush(FlushReason::Manual);
             }
             CollectorAction::OpenLanes(count) => self.open_lanes(count, now),
@@ -416,8 +387,9 @@ impl Reactor {
                 self.poll(0);
             }
             CollectorAction::GoLive => {
-                topic.routes.write().direct = true;
+                // The routes have changed already, when the unassigned lane was found empty.
                 topic.ready.notify_waiters();
+                topic.progress.notify_waiters();
             }
             CollectorAction::Report(mut report) => {
                 report.topic = Some(topic.config.topic_name.to_string());
@@ -429,12 +401,12 @@ impl Reactor {
     fn open_lanes(&mut self, count: NonZeroU32, now: Moment) {
         let topic = Arc::clone(&self.topic);
         let by_partition = topic.config.collect_by_partition;
-        let open = topic.routes.read().partitions.map_or(0, NonZeroU32::get);
+        let open = topic.routes.current().partitions.map_or(0, NonZeroU32::get);
         if !by_partition && self.cells.len() == 1 {
             self.add_cell(Shard::new(&topic.config, Vec::new()));
         }
         for partition in open..count.get() {
-            let mut lane = Lane::new(topic.lane_id(partition), topic.options);
+            let mut lane = topic.lane(partition);
             if let Some((batches, events)) = self.found.as_mut().and_then(|found| found.remove(&Some(partition))) {
                 lane.found(batches, events);
             }
@@ -445,11 +417,10 @@ impl Reactor {
             }
         }
         self.report_leftovers(count);
-        {
-            let mut routes = topic.routes.write();
+        topic.routes.divert(&topic.unassigned, |routes| {
             routes.partitions = Some(count);
             routes.cells = self.cells[1..].to_vec();
-        }
+        });
         for index in 1..self.cells.len() {
             self.cells[index].shard.lock().set_link(self.last_link, now);
             self.poll(index);

@@ -3,19 +3,20 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use kafka_batcher_core::batch::Buffers;
 use kafka_batcher_core::collector::CollectorState;
 use kafka_batcher_core::config::TopicConfig;
 use kafka_batcher_core::lane::{Lane, LaneOptions};
 use kafka_batcher_core::partition::Router;
 use kafka_batcher_core::shard::{Shard, Stamps, Taken, Target};
 use kafka_batcher_core::{Event, EventRef, LaneId, Report, What};
-use parking_lot::{Mutex, RwLock};
-use std::num::NonZeroU32;
+use parking_lot::Mutex;
 use tokio::sync::{Notify as Wakeup, mpsc};
 
 use crate::contain::contained;
 use crate::error::AddErrorKind;
 use crate::reactor::Signal;
+use crate::routes::{Cell, RouteTable, Routes};
 use crate::shared::Shared;
 use crate::stats::Stats;
 
@@ -24,9 +25,10 @@ use crate::stats::Stats;
 pub(crate) struct Topic {
     pub(crate) config: Arc<TopicConfig>,
     pub(crate) options: LaneOptions,
+    buffers: Arc<Buffers>,
     pub(crate) router: Router,
     pub(crate) shared: Arc<Shared>,
-    pub(crate) routes: RwLock<Routes>,
+    pub(crate) routes: RouteTable,
     /// The lane of events that have no partition yet.
     pub(crate) unassigned: Arc<Cell>,
     signals: mpsc::UnboundedSender<Signal>,
@@ -42,33 +44,6 @@ pub(crate) struct Topic {
     pub(crate) state: Mutex<[CollectorState; 2]>,
 }
 
-/// Where events go.
-#[derive(Debug, Default)]
-pub(crate) struct Routes {
-    /// To their partitions' lanes, and not to the unassigned one.
-    pub(crate) direct: bool,
-    pub(crate) partitions: Option<NonZeroU32>,
-    /// One for each partition, or one for all.
-    pub(crate) cells: Vec<Arc<Cell>>,
-    pub(crate) closed: bool,
-}
-
-/// A shard behind its lock.
-#[derive(Debug)]
-pub(crate) struct Cell {
-    /// Its place among the reactor's cells.
-    pub(crate) index: usize,
-    pub(crate) shard: Mutex<Shard>,
-    /// The reactor has been told to poll it.
-    pub(crate) signalled: AtomicBool,
-}
-
-impl Cell {
-    pub(crate) fn new(index: usize, shard: Shard) -> Arc<Self> {
-        Arc::new(Self { index, shard: Mutex::new(shard), signalled: AtomicBool::new(false) })
-    }
-}
-
 impl Topic {
     pub(crate) fn new(
         config: TopicConfig,
@@ -81,14 +56,17 @@ impl Topic {
         options.instance = config.sequence_header.then_some(shared.instance);
         options.seed = seed;
         let id = LaneId { topic: Arc::clone(&config.topic_name), partition: None };
-        let unassigned = Cell::new(0, Shard::new(&config, vec![Lane::new(id, options)]));
+        let buffers = Arc::new(Buffers::default());
+        let lane = Lane::new(id, options).with_buffers(Arc::clone(&buffers));
+        let unassigned = Cell::new(0, Shard::new(&config, vec![lane]));
         let (signals, waiting) = mpsc::unbounded_channel();
         let topic = Self {
             router: Router::new(Arc::clone(&config.topic_name), config.partition_strategy.clone(), seed),
             config: Arc::new(config),
             options,
+            buffers,
             shared,
-            routes: RwLock::default(),
+            routes: RouteTable::default(),
             unassigned,
             signals,
             ready: Wakeup::new(),
@@ -100,8 +78,10 @@ impl Topic {
         (Arc::new(topic), waiting)
     }
 
-    pub(crate) fn lane_id(&self, partition: u32) -> LaneId {
-        LaneId { topic: Arc::clone(&self.config.topic_name), partition: Some(partition) }
+    /// The lane of a partition, with nothing in it.
+    pub(crate) fn lane(&self, partition: u32) -> Lane {
+        let id = LaneId { topic: Arc::clone(&self.config.topic_name), partition: Some(partition) };
+        Lane::new(id, self.options).with_buffers(Arc::clone(&self.buffers))
     }
 
     /// Tells the reactor. It is gone only after a shutdown, when there is nothing left to tell it.
@@ -145,83 +125,71 @@ impl Topic {
 
     fn push_record(&self, event: &EventRef<'_>, receipt: bool) -> Result<Taken, AddErrorKind> {
         let flush = self.config.batch_flusher.flush_now(event);
-        let mut routes = self.routes.read();
+        let cost = event.record.size_hint();
+        if !self.shared.budget.try_take(cost) {
+            return Err(if self.routes.current().closed { AddErrorKind::Closed } else { AddErrorKind::Full });
+        }
+        let result = self.push_paid(event, cost, receipt, flush);
+        if result.is_err() {
+            self.shared.release((cost, 1));
+        }
+        result
+    }
+
+    fn push_paid(
+        &self,
+        event: &EventRef<'_>,
+        cost: usize,
+        receipt: bool,
+        flush: bool,
+    ) -> Result<Taken, AddErrorKind> {
         loop {
+            let routes = self.routes.current();
             if routes.closed {
                 return Err(AddErrorKind::Closed);
             }
-            let (direct, partitions) = (routes.direct, routes.partitions);
-            let assigned = match partitions.filter(|_| direct) {
-                Some(partitions) if self.config.partition_strategy.is_custom() => {
-                    // Application code runs without the lock; if the routes changed meanwhile, it runs again.
-                    drop(routes);
-                    let assigned = self.router.assigned(partitions, event)?;
-                    routes = self.routes.read();
-                    if (routes.direct, routes.partitions, routes.closed) != (direct, Some(partitions), false) {
-                        continue;
-                    }
-                    assigned
-                }
-                Some(partitions) => self.router.assigned(partitions, event)?,
-                None if self.config.partition_strategy.needs_typed_event() => return Err(AddErrorKind::NotReady),
-                None => None,
-            };
-            let (cell, target) = self.target(&routes, assigned);
-            return self.push_to(cell, target, event, receipt, flush);
+            let (cell, target) = self.target(routes, event)?;
+            let now = self.shared.clock.now();
+            let stamps = Stamps { timestamp: self.shared.clock.unix_millis(now), cost, receipt, now };
+            // Turned away when the routes have changed since: look again.
+            let Some(mut shard) = cell.enter(routes) else { continue };
+            let taken = shard.push(target, &event.record, stamps, flush)?;
+            drop(shard);
+            if taken.wake {
+                self.wake(cell);
+            }
+            return Ok(taken);
         }
     }
 
-    fn target<'a>(&'a self, routes: &'a Routes, assigned: Option<u32>) -> (&'a Arc<Cell>, Target<'a>) {
+    fn target<'a>(
+        &'a self,
+        routes: &'a Routes,
+        event: &EventRef<'_>,
+    ) -> Result<(&'a Arc<Cell>, Target<'a>), AddErrorKind> {
         let Some(partitions) = routes.partitions.filter(|_| routes.direct) else {
-            return (&self.unassigned, Target::Lane(0));
+            if self.config.partition_strategy.needs_typed_event() {
+                return Err(AddErrorKind::NotReady);
+            }
+            return Ok((&self.unassigned, Target::Lane(0)));
         };
-        if self.config.collect_by_partition {
+        let assigned = self.router.assigned(partitions, event)?;
+        Ok(if self.config.collect_by_partition {
             let partition = assigned.unwrap_or_else(|| self.router.spread(partitions));
             (&routes.cells[partition as usize], Target::Lane(0))
         } else {
             let target = assigned.map_or(Target::Spread(&self.router), |partition| Target::Lane(partition as usize));
             (&routes.cells[0], target)
-        }
-    }
-
-    fn push_to(
-        &self,
-        cell: &Arc<Cell>,
-        target: Target<'_>,
-        event: &EventRef<'_>,
-        receipt: bool,
-        flush: bool,
-    ) -> Result<Taken, AddErrorKind> {
-        let shared = &self.shared;
-        let cost = event.record.size_hint();
-        if !shared.budget.try_take(cost) {
-            return Err(AddErrorKind::Full);
-        }
-        let now = shared.clock.now();
-        let stamps = Stamps { timestamp: shared.clock.unix_millis(now), cost, receipt, now };
-        let result = cell.shard.lock().push(target, &event.record, stamps, flush);
-        match result {
-            Ok(taken) => {
-                if taken.wake {
-                    self.wake(cell);
-                }
-                Ok(taken)
-            }
-            Err(error) => {
-                shared.release((cost, 1));
-                Err(error.into())
-            }
-        }
+        })
     }
 
     /// All cells: the unassigned one and the partitions'.
     pub(crate) fn cells(&self) -> Vec<Arc<Cell>> {
-        let routes = self.routes.read();
-        std::iter::once(&self.unassigned).chain(&routes.cells).cloned().collect()
+        std::iter::once(&self.unassigned).chain(&self.routes.current().cells).cloned().collect()
     }
 
     pub(crate) fn state(&self) -> CollectorState {
-        let locked = self.routes.read().cells.iter().any(|cell| cell.shard.lock().lanes().iter().any(Lane::is_locked));
+        let locked = self.routes.current().cells.iter().any(|cell| cell.shard.lock().lanes().iter().any(Lane::is_locked));
         self.state.lock()[usize::from(locked)]
     }
 
@@ -238,7 +206,7 @@ impl Topic {
 
     /// Accepts nothing any more. Once this returns, no event is on its way in.
     pub(crate) fn stop_accepting(&self) {
-        self.routes.write().closed = true;
+        self.routes.close(&self.unassigned);
         self.ready.notify_waiters();
     }
 }

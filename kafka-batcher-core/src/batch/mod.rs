@@ -5,6 +5,7 @@
 //! (<https://kafka.apache.org/documentation/#recordbatch>): a header of 61 bytes, then the records.
 //! A batch is never compressed here: compression is the producer's business.
 
+mod buffers;
 mod builder;
 mod decode;
 mod varint;
@@ -13,6 +14,7 @@ use std::fmt;
 
 use bytes::Bytes;
 
+pub use buffers::Buffers;
 pub use builder::BatchBuilder;
 pub(crate) use decode::EncodedHeaders;
 pub use decode::{BatchError, Records};

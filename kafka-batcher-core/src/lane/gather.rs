@@ -66,6 +66,9 @@ impl Lane {
         let header = self.options.instance.map(|instance| self.sequence(instance));
         let stamp = header.as_ref().map(|value| (SEQUENCE_HEADER, &value[..]));
         let mut sealed = false;
+        if self.builder.is_empty() {
+            self.builder = BatchBuilder::with_buffer(self.buffers.take());
+        }
         if !self.builder.push(record, timestamp, stamp, limit) {
             let size = single_size(record, stamp);
             if size > limit {
@@ -73,6 +76,7 @@ impl Lane {
             }
             self.seal(FlushReason::Bytes);
             sealed = true;
+            self.builder = BatchBuilder::with_buffer(self.buffers.take());
             // It fits an empty batch: that was just measured.
             let fits = self.builder.push(record, timestamp, stamp, limit);
             debug_assert!(fits, "a record of {size} bytes fits an empty batch of {limit}");

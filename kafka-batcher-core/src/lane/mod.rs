@@ -28,11 +28,12 @@ mod tests;
 
 use std::collections::VecDeque;
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::accumulator::FlushReason;
 use crate::backoff::Backoff;
-use crate::batch::{Batch, BatchBuilder};
+use crate::batch::{Batch, BatchBuilder, Buffers};
 use crate::config::{OnUnavailable, Timing, TopicConfig};
 use crate::dead_letter::DeadRecord;
 use crate::notifier::{Report, What};
@@ -221,6 +222,8 @@ struct Flight {
 #[derive(Debug)]
 struct Replay {
     entry: EntryId,
+    /// Events of the whole stored batch.
+    events: u32,
     /// What is still to be sent of it: the batch, or its parts after a cut.
     parts: VecDeque<Held>,
 }
@@ -246,6 +249,7 @@ pub struct Lane {
     id: LaneId,
     options: LaneOptions,
 
+    buffers: Arc<Buffers>,
     builder: BatchBuilder,
     builder_tickets: Option<Tickets>,
     builder_cost: usize,
@@ -263,6 +267,8 @@ pub struct Lane {
     storage_pause: Option<Moment>,
     storage_backoff: Backoff,
     replay: Option<Replay>,
+    /// Kafka may have this stored batch, and storage does not say so.
+    doubtful: Option<EntryId>,
     /// Receipts of what is in storage that would not survive the process.
     stored_tickets: VecDeque<(EntryId, Tickets)>,
 
@@ -283,12 +289,17 @@ pub struct Lane {
 impl Lane {
     /// A lane with nothing in it.
     #[must_use]
-    pub fn new(id: LaneId, options: LaneOptions) -> Self {
+    pub fn new(id: LaneId, mut options: LaneOptions) -> Self {
+        if id.partition.is_none() {
+            // A driver routes one batch at a time.
+            options.window = 1;
+        }
         let backoff = |salt| {
             let seed = crate::rng::mix(options.seed ^ salt ^ u64::from(id.partition.map_or(u32::MAX, |p| p)));
             Backoff::new(options.retry_backoff, options.recheck_interval, seed)
         };
         Self {
+            buffers: Arc::default(),
             builder: BatchBuilder::new(),
             builder_tickets: None,
             builder_cost: 0,
@@ -303,6 +314,7 @@ impl Lane {
             storage_pause: None,
             storage_backoff: backoff(1),
             replay: None,
+            doubtful: None,
             stored_tickets: VecDeque::new(),
             dead: VecDeque::new(),
             dead_pause: None,
@@ -316,6 +328,13 @@ impl Lane {
             id,
             options,
         }
+    }
+
+    /// Shares buffers with other lanes of the topic, instead of keeping its own.
+    #[must_use]
+    pub fn with_buffers(mut self, buffers: Arc<Buffers>) -> Self {
+        self.buffers = buffers;
+        self
     }
 
     /// An earlier process left so much in storage. To be called before the lane is [linked](Event::Link).

@@ -102,6 +102,7 @@ impl Lane {
         self.delivered(&held, 0..held.batch.len(), delivered.base_offset);
         self.stats.delivered_bytes += held.batch.byte_len() as u64;
         self.release(&held);
+        self.buffers.give(held.batch);
     }
 
     fn delivered(&mut self, held: &Held, indexes: impl ExactSizeIterator<Item = u32>, base_offset: Option<i64>) {
@@ -136,10 +137,9 @@ impl Lane {
             ErrorKind::Denied | ErrorKind::UnknownTopic => self.failing = Some(self.backoff.longest(now)),
         }
         self.report(What::ProduceFailed(kind), held.events(), message);
-        if held.entry.is_some() && self.replay.as_ref().is_some_and(|r| r.parts.is_empty()) && failure.failed == Failed::All
-        {
+        if self.replay.take_if(|replay| held.entry == Some(replay.entry) && held.batch.len() == replay.events).is_some() {
             // Nothing of the stored batch got through: it can as well be read again when it is time.
-            self.replay = None;
+            self.doubtful = held.entry.filter(|_| held.maybe);
             if let (Some(entry), Some(tickets)) = (held.entry, held.tickets) {
                 self.stored_tickets.push_front((entry, tickets));
             }

@@ -93,10 +93,10 @@ impl Lane {
                     tickets,
                     cost: 0,
                     first: 0,
-                    maybe: stored.maybe_persisted,
+                    maybe: stored.maybe_persisted || self.doubtful == Some(id),
                     entry: Some(id),
                 };
-                self.replay = Some(Replay { entry: id, parts: VecDeque::from([held]) });
+                self.replay = Some(Replay { entry: id, events: held.batch.len(), parts: VecDeque::from([held]) });
             }
             Ok(None) => {
                 // Storage holds less than it took or said it held.
