@@ -104,6 +104,13 @@ impl Accumulator {
         }
     }
 
+    /// Whether enough events are there, even if `min_delay` still holds them.
+    #[must_use]
+    #[inline]
+    pub const fn is_full(&self) -> bool {
+        self.count >= self.batch_size
+    }
+
     /// When it becomes ready by itself.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Moment> {

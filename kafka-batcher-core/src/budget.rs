@@ -1,6 +1,6 @@
 //! How much may be in memory.
 
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// A bound on what is accepted but neither delivered nor stored, in bytes and events, over all lanes.
 ///
@@ -9,23 +9,32 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 pub struct Budget {
     max_bytes: usize,
     max_events: usize,
-    bytes: AtomicUsize,
-    events: AtomicUsize,
+    /// Bytes and events in one number, so that an event costs one atomic operation.
+    used: AtomicU64,
 }
 
+/// The lower bits of the number are bytes, the others events.
+const BYTES_BITS: u32 = 38;
+
 impl Budget {
-    /// A budget of so many bytes and events, all of it free.
+    /// The largest number of bytes a budget can have: 128 GiB. Half of what fits, so that calls that
+    /// overshoot at the same time, before they step back, do no harm.
+    pub const MAX_BYTES: usize = 1 << (BYTES_BITS - 1);
+    /// The largest number of events a budget can have: some 33 million.
+    pub const MAX_EVENTS: usize = 1 << (63 - BYTES_BITS);
+
+    /// A budget of so many bytes and events, all of it free. More than the maximum is the maximum.
     #[must_use]
-    pub const fn new(max_bytes: usize, max_events: usize) -> Self {
-        Self { max_bytes, max_events, bytes: AtomicUsize::new(0), events: AtomicUsize::new(0) }
+    pub fn new(max_bytes: usize, max_events: usize) -> Self {
+        let (max_bytes, max_events) = (max_bytes.min(Self::MAX_BYTES), max_events.min(Self::MAX_EVENTS));
+        Self { max_bytes, max_events, used: AtomicU64::new(0) }
     }
 
     /// Takes room for one event of `bytes`; `false` when there is none, and nothing is taken.
     #[must_use]
     #[inline]
     pub fn try_take(&self, bytes: usize) -> bool {
-        let bytes_before = self.bytes.fetch_add(bytes, Relaxed);
-        let events_before = self.events.fetch_add(1, Relaxed);
+        let (bytes_before, events_before) = split(self.used.fetch_add(join(bytes, 1), Relaxed));
         // An event larger than the budget is let in when it is alone, or it would wait for ever.
         let fits = bytes_before + bytes <= self.max_bytes || bytes_before == 0;
         if fits && events_before < self.max_events {
@@ -37,21 +46,27 @@ impl Budget {
 
     /// Takes room whether there is any or not: for events that were accepted before.
     pub fn take(&self, bytes: usize, events: usize) {
-        self.bytes.fetch_add(bytes, Relaxed);
-        self.events.fetch_add(events, Relaxed);
+        self.used.fetch_add(join(bytes, events), Relaxed);
     }
 
     /// Gives room back.
     pub fn give_back(&self, bytes: usize, events: usize) {
-        self.bytes.fetch_sub(bytes, Relaxed);
-        self.events.fetch_sub(events, Relaxed);
+        self.used.fetch_sub(join(bytes, events), Relaxed);
     }
 
     /// Bytes and events in memory now.
     #[must_use]
     pub fn used(&self) -> (usize, usize) {
-        (self.bytes.load(Relaxed), self.events.load(Relaxed))
+        split(self.used.load(Relaxed))
     }
+}
+
+const fn join(bytes: usize, events: usize) -> u64 {
+    ((events as u64) << BYTES_BITS) + bytes as u64
+}
+
+const fn split(used: u64) -> (usize, usize) {
+    ((used & ((1 << BYTES_BITS) - 1)) as usize, (used >> BYTES_BITS) as usize)
 }
 
 #[cfg(test)]
@@ -68,6 +83,19 @@ mod tests {
         assert_eq!(budget.used(), (100, 2));
         budget.give_back(60, 1);
         assert!(budget.try_take(1));
+    }
+
+    #[test]
+    fn bytes_and_events_do_not_mix() {
+        let budget = Budget::new(usize::MAX, usize::MAX);
+        budget.take(Budget::MAX_BYTES, Budget::MAX_EVENTS - 1);
+        assert_eq!(budget.used(), (Budget::MAX_BYTES, Budget::MAX_EVENTS - 1));
+        assert!(!budget.try_take(1), "no byte is free");
+        budget.give_back(Budget::MAX_BYTES, 0);
+        assert!(budget.try_take(Budget::MAX_BYTES));
+        assert!(!budget.try_take(0), "no event is free");
+        budget.give_back(Budget::MAX_BYTES, Budget::MAX_EVENTS);
+        assert_eq!(budget.used(), (0, 0));
     }
 
     #[test]

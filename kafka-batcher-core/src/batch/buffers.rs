@@ -1,5 +1,6 @@
 //! Buffers of delivered batches, used again for new ones.
 
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 
 use super::Batch;
@@ -10,16 +11,24 @@ use super::Batch;
 #[derive(Debug, Default)]
 pub struct Buffers {
     spare: Mutex<Vec<Vec<u8>>>,
+    /// Size of the last batch.
+    last: AtomicUsize,
 }
 
 impl Buffers {
     /// How many buffers are kept.
     pub const KEPT: usize = 8;
 
-    /// A buffer, possibly with room from an earlier batch.
+    /// An empty buffer: one of an earlier batch, or a new one with room for a batch as large as the last.
     #[must_use]
     pub fn take(&self) -> Vec<u8> {
-        self.spare.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default()
+        let spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        spare.unwrap_or_else(|| Vec::with_capacity(self.last.load(Relaxed)))
+    }
+
+    /// A batch of `size` bytes was sealed: the next may be as large.
+    pub fn sealed(&self, size: usize) {
+        self.last.store(size, Relaxed);
     }
 
     /// Takes over the buffer of a batch that is done with, if nobody else still holds it.

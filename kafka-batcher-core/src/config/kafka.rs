@@ -11,6 +11,7 @@ use serde::{Deserialize, Deserializer, de};
 use super::topic::{TOPIC_KEYS, TopicConfig, TopicSettings};
 use super::value::{Table, Value};
 use super::ConfigError;
+use crate::budget::Budget;
 
 /// The settings of a batcher: where Kafka is, how to get in, limits, and its topics.
 ///
@@ -147,7 +148,8 @@ pub struct Tls {
 
 const ENDPOINTS: &str = "\"host:port\", several separated by commas";
 const MILLIS: &str = "milliseconds, a whole number from 1 to 86400000 (a day)";
-const SIZE: &str = "a whole number from 1";
+const EVENTS: &str = "a whole number from 1 to 33554432";
+const MEMORY: &str = "bytes, a whole number from max_batch_bytesize to 137438953472 (128 GiB)";
 const SASL: &str = "a table with mechanism (\"plain\", \"scram_sha_256\", \"scram_sha_512\"), login and password";
 const SSL: &str = "true, false, or a table with ca_file, cert_file, key_file, key_password";
 const TEXTS: &str = "a table of text values";
@@ -376,8 +378,12 @@ impl KafkaConfig {
             let problem = format!("{retry_backoff:?}, more than recheck_interval, {recheck_interval:?}");
             return Err(ConfigError::invalid("retry_backoff", problem, "at most recheck_interval"));
         }
-        if self.limits.max_memory_events == 0 {
-            return Err(ConfigError::invalid("max_memory_events", "0", SIZE));
+        let Limits { max_memory_bytes, max_memory_events } = self.limits;
+        if !(1..=Budget::MAX_EVENTS).contains(&max_memory_events) {
+            return Err(ConfigError::invalid("max_memory_events", max_memory_events.to_string(), EVENTS));
+        }
+        if max_memory_bytes > Budget::MAX_BYTES {
+            return Err(ConfigError::invalid("max_memory_bytes", max_memory_bytes.to_string(), MEMORY));
         }
         for topic in self.topics()? {
             if topic.max_batch_bytesize.get() > self.limits.max_memory_bytes {
@@ -442,8 +448,8 @@ impl KafkaConfig {
             "sasl" => self.sasl = sasl(value)?,
             "ssl" => self.ssl = tls(value)?,
             "client_id" => self.client_id = value.text(key, "text")?.to_owned(),
-            "max_memory_bytes" => self.limits.max_memory_bytes = value.int(key, SIZE)?,
-            "max_memory_events" => self.limits.max_memory_events = value.int(key, SIZE)?,
+            "max_memory_bytes" => self.limits.max_memory_bytes = value.int(key, MEMORY)?,
+            "max_memory_events" => self.limits.max_memory_events = value.int(key, EVENTS)?,
             "produce_timeout" => self.timing.produce_timeout = millis()?,
             "connect_timeout" => self.timing.connect_timeout = millis()?,
             "retry_backoff" => self.timing.retry_backoff = millis()?,

@@ -135,6 +135,7 @@ impl Lane {
         let events = self.builder.len();
         let Some(batch) = self.builder.seal() else { return };
         self.due = None;
+        self.buffers.sealed(batch.byte_len());
         let first = self.stats.accepted - u64::from(events);
         let tickets = self.builder_tickets.take();
         let cost = std::mem::take(&mut self.builder_cost);

@@ -37,7 +37,7 @@ use crate::batch::{Batch, BatchBuilder, Buffers};
 use crate::config::{OnUnavailable, Timing, TopicConfig};
 use crate::dead_letter::DeadRecord;
 use crate::notifier::{Report, What};
-use crate::producer::{Delivered, ErrorKind, ProduceFailure};
+use crate::producer::{Delivered, ErrorKind, Persistence, ProduceFailure};
 use crate::receipt::Tickets;
 use crate::storage::{EntryId, LaneId, StorageError, StoredBatch};
 use crate::time::{Moment, earliest};
@@ -407,6 +407,12 @@ impl Lane {
         self.link == Link::Down || self.failing.is_some()
     }
 
+    /// Batches that are in flight or wait for it in memory.
+    #[must_use]
+    pub fn backlog(&self) -> usize {
+        self.queue.len() + self.flights.len()
+    }
+
     /// Whether nothing is in memory only: all is delivered, stored, or dead-lettered.
     #[must_use]
     pub fn is_settled(&self) -> bool {
@@ -454,7 +460,11 @@ impl Lane {
         for flight in std::mem::take(&mut self.flights) {
             match flight.result {
                 Some(Ok(delivered)) => self.settle(flight.held, &delivered),
-                Some(Err(_)) => open.push(flight.held),
+                Some(Err(failure)) => {
+                    let maybe = flight.held.maybe || failure.persistence == Persistence::MaybePersisted;
+                    let kept = self.keep_failed(flight.held, &failure.failed);
+                    open.extend(kept.map(|held| Held { maybe, ..held }));
+                }
                 None => open.push(Held { maybe: true, ..flight.held }),
             }
         }

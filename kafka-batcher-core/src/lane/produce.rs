@@ -124,15 +124,21 @@ impl Lane {
         let kind = failure.error.kind();
         let message = failure.error.to_string();
         let Some(mut held) = self.keep_failed(held, &failure.failed) else {
-            return Vec::new(); // a failure of nothing
+            self.failing = None; // a failure of nothing
+            return Vec::new();
         };
         held.maybe |= failure.persistence == Persistence::MaybePersisted;
         match kind {
-            ErrorKind::TooLarge | ErrorKind::Permanent if held.batch.len() == 1 => {
+            ErrorKind::TooLarge | ErrorKind::Permanent => {
+                // Kafka is there: if nothing is left to be sent after this, nothing else would unlock the lane.
+                self.failing = None;
+                self.backoff.reset();
+                if held.batch.len() > 1 {
+                    return halves(held);
+                }
                 self.dead.push_back(Dead { held, kind, error: message, asked: false });
                 return Vec::new();
             }
-            ErrorKind::TooLarge | ErrorKind::Permanent => return halves(held),
             ErrorKind::Transient | ErrorKind::Fatal => self.failing = Some(self.backoff.next(now)),
             ErrorKind::Denied | ErrorKind::UnknownTopic => self.failing = Some(self.backoff.longest(now)),
         }
@@ -149,7 +155,7 @@ impl Lane {
     }
 
     /// Settles the records that were delivered and keeps the others.
-    fn keep_failed(&mut self, held: Held, failed: &Failed) -> Option<Held> {
+    pub(super) fn keep_failed(&mut self, held: Held, failed: &Failed) -> Option<Held> {
         let Failed::Some(indexes) = failed else { return Some(held) };
         let count = held.batch.len();
         let is_failed = |index: &u32| indexes.binary_search(index).is_ok();

@@ -103,6 +103,7 @@ impl Lane {
                 let missing = std::mem::take(&mut self.stats.stored);
                 self.stored_batches = 0;
                 self.stored_tickets.clear();
+                self.failing = None; // nothing is left to try with
                 if missing > 0 {
                     self.stats.lost += missing;
                     self.report(What::Lost, missing, "temporary storage no longer has them".to_owned());

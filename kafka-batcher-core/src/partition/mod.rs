@@ -37,7 +37,7 @@ pub trait Partitioner: Send + Sync {
 ///
 /// With `collect_by_partition = false` a spread event goes where the topic's current batch goes, and
 /// `random`, `sticky` and `round_robin` choose the partition of each new batch: events are then
-/// spread in whole batches. With `collect_by_partition = true` they choose for each event, but for
+/// spread in whole batches, and `random` and `sticky` prefer a partition with less before it. With `collect_by_partition = true` they choose for each event, but for
 /// `sticky`, which stays with a partition until a batch has left it.
 #[derive(Clone, Default)]
 #[non_exhaustive]

@@ -79,6 +79,12 @@ impl Router {
         }
     }
 
+    /// Whether the partition of a spread batch may also be another one than [`spread`](Self::spread) said.
+    #[must_use]
+    pub const fn may_choose(&self) -> bool {
+        !matches!(self.strategy, PartitionStrategy::RoundRobin)
+    }
+
     /// A batch of spread events has left: `sticky` moves on.
     pub fn batch_left(&self, partitions: NonZeroU32) {
         let before = self.choices.load(Relaxed);
