@@ -1,2 +1,83 @@
-//! See the workspace README.
-fn main() {}
+//! The program `kafka-batcher`: pipes real data into Kafka, and shows that an outage loses nothing.
+//!
+//! ```text
+//!             thread `input`            main thread                       the batcher
+//!   FILE ──▶ blocks of 256 KiB ──▶ lines ──▶ key, value ──▶ try_add ──▶ batches ──▶ Kafka
+//!                                      └─▶ bad lines: reported with their number
+//! ```
+
+mod args;
+mod connect;
+mod console;
+mod demo;
+mod format;
+mod input;
+mod key;
+mod lines;
+mod produce;
+mod progress;
+mod report;
+mod sample;
+mod settings;
+mod signals;
+mod troubles;
+mod verify;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::args::{Cli, Command};
+use crate::console::Console;
+
+/// Why a run ended before it had a result.
+#[derive(Debug)]
+struct Failure {
+    code: u8,
+    message: String,
+}
+
+impl Failure {
+    fn new(code: u8, message: impl Into<String>) -> Self {
+        Self { code, message: message.into() }
+    }
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    log_if_asked();
+    let (console, result) = match cli.command {
+        Command::Produce(args) => {
+            let console = Console::new(args.quiet);
+            (console.clone(), run(produce::produce(&args, console)))
+        }
+        Command::Demo(args) => {
+            let console = Console::new(false);
+            (console.clone(), run(demo::demo(&args, console)))
+        }
+    };
+    ExitCode::from(result.unwrap_or_else(|failure| {
+        console.error(&failure.message);
+        failure.code
+    }))
+}
+
+fn run(command: impl Future<Output = Result<u8, Failure>>) -> Result<u8, Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| Failure::new(report::NOT_DELIVERED, format!("can't start: {e}")))?;
+    let result = runtime.block_on(command);
+    // Whatever still blocks has no say in when the program ends.
+    runtime.shutdown_background();
+    result
+}
+
+/// Writes the libraries' log to standard error if `RUST_LOG` says which parts of it.
+fn log_if_asked() {
+    if let Ok(filter) = tracing_subscriber::EnvFilter::try_from_default_env() {
+        let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+        // It can only be set once, and this is the one place.
+        log.try_init().ok();
+    }
+}

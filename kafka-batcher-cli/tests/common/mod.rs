@@ -1,0 +1,168 @@
+//! Runs the real program and reads back what it sent.
+
+#![allow(dead_code, reason = "each test program uses its own part")]
+
+use std::io::{Read, Write};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use kafka_batcher_testkit::embedded::EmbeddedBroker;
+use kafka_batcher_testkit::reader::{ReadRecord, read_topic};
+
+/// The committed sample of real flights.
+pub(crate) const FLIGHTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/data/flights-sample.ndjson");
+/// Longest time anything here may take; far more than it does.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+/// Name of the topic.
+pub(crate) const TOPIC: &str = "flights";
+
+/// How the program ended.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl Ended {
+    /// The number behind `what` in the final report, or in the demo's table.
+    pub(crate) fn reported(&self, what: &str) -> u64 {
+        let line = self
+            .stdout
+            .lines()
+            .find_map(|line| line.strip_prefix("  ")?.strip_prefix(what)?.strip_prefix(' '));
+        let number = line.and_then(|line| line.split_whitespace().next());
+        let number = number.unwrap_or_else(|| panic!("no `{what}` in the report: {self:?}"));
+        number.replace(',', "").parse().unwrap_or_else(|_| panic!("`{what}` is no number: {self:?}"))
+    }
+}
+
+/// The program, running.
+pub(crate) struct Running {
+    child: Child,
+    stdin: Option<ChildStdin>,
+    stdout: Option<JoinHandle<String>>,
+    stderr: Option<JoinHandle<String>>,
+}
+
+impl Running {
+    pub(crate) fn start(args: &[&str]) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_kafka-batcher"))
+            .args(args)
+            .env_remove("KAFKA_BATCHER_BOOTSTRAP")
+            .env_remove("RUST_LOG")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let stdin = child.stdin.take();
+        let stdout = child.stdout.take().map(read_all);
+        let stderr = child.stderr.take().map(read_all);
+        Self { child, stdin, stdout, stderr }
+    }
+
+    /// Writes to its standard input.
+    pub(crate) fn write(&mut self, text: &str) {
+        self.stdin.as_mut().unwrap().write_all(text.as_bytes()).unwrap();
+    }
+
+    pub(crate) fn close_stdin(&mut self) {
+        self.stdin = None;
+    }
+
+    pub(crate) fn signal(&self, name: &str) {
+        let sent = Command::new("kill").args(["-s", name, &self.child.id().to_string()]).status().unwrap();
+        assert!(sent.success());
+    }
+
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
+    pub(crate) fn end(mut self) -> Ended {
+        let deadline = Instant::now() + PATIENCE;
+        let status = loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                break status;
+            }
+            if Instant::now() > deadline {
+                self.child.kill().unwrap();
+                self.child.wait().unwrap();
+                panic!("it did not end within {PATIENCE:?}: {}", self.stderr.take().unwrap().join().unwrap());
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        };
+        let text = |stream: &mut Option<JoinHandle<String>>| stream.take().unwrap().join().unwrap();
+        let stdout = text(&mut self.stdout);
+        let stderr = text(&mut self.stderr);
+        Ended { code: status.code(), stdout, stderr }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Only if a test failed before it ended.
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+fn read_all(mut stream: impl Read + Send + 'static) -> JoinHandle<String> {
+    std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        stream.read_to_end(&mut bytes).unwrap();
+        String::from_utf8_lossy(&bytes).into_owned()
+    })
+}
+
+/// Runs the program to its end with this on its standard input.
+pub(crate) fn run(args: &[&str], stdin: &str) -> Ended {
+    let mut running = Running::start(args);
+    // It may well end without reading.
+    running.stdin.as_mut().unwrap().write_all(stdin.as_bytes()).ok();
+    running.close_stdin();
+    running.end()
+}
+
+/// An embedded broker with an empty topic.
+pub(crate) fn broker(partitions: u32) -> EmbeddedBroker {
+    let broker = EmbeddedBroker::start(1).unwrap();
+    broker.create_topic(TOPIC, partitions).unwrap();
+    broker
+}
+
+/// Everything in the topic.
+pub(crate) fn read(bootstrap: &str, topic: &str) -> Vec<ReadRecord> {
+    read_topic(bootstrap, topic, PATIENCE).unwrap()
+}
+
+/// Everything in the topic, once there are so many.
+pub(crate) fn read_when(bootstrap: &str, count: usize) -> Vec<ReadRecord> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let records = read(bootstrap, TOPIC);
+        if records.len() >= count {
+            return records;
+        }
+        assert!(Instant::now() < deadline, "only {} of {count} records arrived", records.len());
+    }
+}
+
+pub(crate) fn values(records: &[ReadRecord]) -> Vec<String> {
+    let mut values: Vec<_> = records.iter().map(|r| text(&r.value).unwrap_or_default()).collect();
+    values.sort();
+    values
+}
+
+pub(crate) fn text(bytes: &Option<Vec<u8>>) -> Option<String> {
+    bytes.as_ref().map(|bytes| String::from_utf8(bytes.clone()).unwrap())
+}
+
+/// A file with this content.
+pub(crate) fn file(content: impl AsRef<[u8]>) -> tempfile::NamedTempFile {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(content.as_ref()).unwrap();
+    file
+}
