@@ -2,8 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use kafka_batcher::{Collector, CollectorState};
-use kafka_batcher::{Report, What};
+use kafka_batcher::{Collector, CollectorState, ErrorKind, Report, What};
 
 use crate::console::Console;
 use crate::format::seconds;
@@ -89,7 +88,7 @@ impl Wait<'_> {
             Some(report) if says_no_topic(report) && !self.creates => format!(
                 "topic {topic} does not exist at {brokers}; nothing was sent. Create it, or give --create-topic"
             ),
-            Some(report) if report.what == What::PartitionsUnknown => format!(
+            Some(report) if matches!(report.what, What::PartitionsUnknown(_)) => format!(
                 "topic {topic} at {brokers} could not be used within {how_long}; nothing was sent: {}",
                 report.message
             ),
@@ -103,9 +102,7 @@ impl Wait<'_> {
 
 /// Whether Kafka answered that there is no such topic.
 fn says_no_topic(report: &Report) -> bool {
-    let message = report.message.to_ascii_lowercase();
-    report.what == What::PartitionsUnknown
-        && ["unknown topic", "does not exist"].iter().any(|words| message.contains(words))
+    report.what == What::PartitionsUnknown(ErrorKind::UnknownTopic)
 }
 
 #[cfg(test)]
@@ -117,7 +114,7 @@ mod tests {
 
     #[test]
     fn an_unknown_topic_is_told_from_an_unreachable_broker() {
-        let unknown = Report::new(What::PartitionsUnknown, "topic `flights` does not exist");
+        let unknown = Report::new(What::PartitionsUnknown(ErrorKind::UnknownTopic), "topic `flights` does not exist");
         assert_eq!(WAIT.patience(Some(&unknown)), UNKNOWN_TOPIC);
         assert_eq!(
             WAIT.gives_up(Some(&unknown), UNKNOWN_TOPIC),
@@ -126,7 +123,7 @@ mod tests {
         let creating = Wait { creates: true, ..WAIT };
         assert!(!creating.gives_up(Some(&unknown), UNKNOWN_TOPIC).contains("--create-topic"));
 
-        let down = Report::new(What::ConnectFailed, "connection refused");
+        let down = Report::new(What::ConnectFailed(ErrorKind::Transient), "connection refused");
         assert_eq!(WAIT.patience(Some(&down)), WAIT.timeout);
         assert_eq!(WAIT.waits_for(Some(&down)), "waiting for Kafka at k:9092: connection refused");
         assert_eq!(
@@ -138,7 +135,7 @@ mod tests {
 
     #[test]
     fn a_short_timeout_also_holds_for_an_unknown_topic() {
-        let unknown = Report::new(What::PartitionsUnknown, "Unknown topic or partition");
+        let unknown = Report::new(What::PartitionsUnknown(ErrorKind::UnknownTopic), "Unknown topic or partition");
         assert_eq!(
             Wait { timeout: Duration::from_secs(1), ..WAIT }.patience(Some(&unknown)),
             Duration::from_secs(1)

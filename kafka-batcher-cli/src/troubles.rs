@@ -82,7 +82,7 @@ impl ErrorNotifier for Troubles {
 /// What happens next, for whoever reads only this line.
 const fn consequence(what: What) -> &'static str {
     match what {
-        What::ConnectFailed | What::PartitionsUnknown => "; events are kept, it tries again",
+        What::ConnectFailed(_) | What::PartitionsUnknown(_) => "; events are kept, it tries again",
         What::ProduceFailed(_) => "; the events are kept and sent again",
         What::DeadLettered(_) => "; Kafka will never take it",
         _ => "",

@@ -172,7 +172,10 @@ impl Collector {
 
     fn ask_later(&mut self, error: &ProduceError, now: Moment) {
         self.ask_at = Some(self.backoff.next(now));
-        self.say.push_back(CollectorAction::Report(Report::new(What::PartitionsUnknown, error.to_string())));
+        self.say.push_back(CollectorAction::Report(Report::new(
+            What::PartitionsUnknown(error.kind()),
+            error.to_string(),
+        )));
         if self.phase == Phase::Starting {
             self.say_unassigned_link();
         }

@@ -1,6 +1,7 @@
 //! The connection: starting the client, and starting it again.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use crate::backoff::Backoff;
 use crate::config::Timing;
@@ -26,14 +27,23 @@ pub enum ConnectionAction {
 pub struct Connection {
     state: State,
     backoff: Backoff,
+    recheck_interval: Duration,
     say: VecDeque<ConnectionAction>,
 }
 
 #[derive(Debug)]
 enum State {
-    Waiting { until: Moment },
+    Waiting {
+        until: Moment,
+    },
     Connecting,
-    Connected,
+    /// `check` is when to look whether Kafka is still there, because a batch has failed.
+    Connected {
+        since: Moment,
+        check: Option<Moment>,
+    },
+    /// Connected as far as anybody knows.
+    Checking,
     Closed,
 }
 
@@ -42,33 +52,52 @@ impl Connection {
     #[must_use]
     pub const fn new(timing: Timing, seed: u64) -> Self {
         let backoff = Backoff::new(timing.retry_backoff, timing.recheck_interval, seed);
-        Self { state: State::Waiting { until: Moment::ZERO }, backoff, say: VecDeque::new() }
+        Self {
+            state: State::Waiting { until: Moment::ZERO },
+            backoff,
+            recheck_interval: timing.recheck_interval,
+            say: VecDeque::new(),
+        }
     }
 
     /// The answer to [`ConnectionAction::Connect`].
     pub fn connected(&mut self, result: Result<(), ProduceError>, now: Moment) {
-        if !matches!(self.state, State::Connecting) {
+        let checking = matches!(self.state, State::Checking);
+        if !checking && !matches!(self.state, State::Connecting) {
             return;
         }
         match result {
             Ok(()) => {
                 self.backoff.reset();
-                self.state = State::Connected;
-                self.say.push_back(ConnectionAction::Link(Link::Up));
+                self.state = State::Connected { since: now, check: None };
+                if !checking {
+                    self.say.push_back(ConnectionAction::Link(Link::Up));
+                }
             }
             Err(error) => {
                 self.state = State::Waiting { until: self.backoff.next(now) };
                 self.say.push_back(ConnectionAction::Link(Link::Down));
-                self.say.push_back(ConnectionAction::Report(Report::new(What::ConnectFailed, error.to_string())));
+                let what = What::ConnectFailed(error.kind());
+                self.say.push_back(ConnectionAction::Report(Report::new(what, error.to_string())));
             }
         }
     }
 
     /// A call of the producer failed with this kind of error.
+    ///
+    /// A fatal one starts the client anew. A transient one makes it look whether Kafka is still there,
+    /// but no more often than every `recheck_interval`: if it is not, all lanes need not find out one
+    /// by one, and when it is back, all hear of it at once.
     pub fn failed(&mut self, kind: ErrorKind, now: Moment) {
-        if kind == ErrorKind::Fatal && matches!(self.state, State::Connected) {
-            self.state = State::Waiting { until: now };
-            self.say.push_back(ConnectionAction::Link(Link::Down));
+        match (kind, &mut self.state) {
+            (ErrorKind::Fatal, State::Connected { .. } | State::Checking) => {
+                self.state = State::Waiting { until: now };
+                self.say.push_back(ConnectionAction::Link(Link::Down));
+            }
+            (ErrorKind::Transient, State::Connected { since, check }) => {
+                check.get_or_insert((*since + self.recheck_interval).max(now));
+            }
+            _ => {}
         }
     }
 
@@ -80,7 +109,7 @@ impl Connection {
     /// Whether the client has reached Kafka.
     #[must_use]
     pub const fn is_connected(&self) -> bool {
-        matches!(self.state, State::Connected)
+        matches!(self.state, State::Connected { .. } | State::Checking)
     }
 
     /// The next thing to do; `None` when there is nothing now.
@@ -93,6 +122,10 @@ impl Connection {
                 self.state = State::Connecting;
                 Some(ConnectionAction::Connect)
             }
+            State::Connected { check: Some(at), .. } if now >= at => {
+                self.state = State::Checking;
+                Some(ConnectionAction::Connect)
+            }
             _ => None,
         }
     }
@@ -102,6 +135,7 @@ impl Connection {
     pub const fn poll_timeout(&self) -> Option<Moment> {
         match self.state {
             State::Waiting { until } => Some(until),
+            State::Connected { check, .. } => check,
             _ => None,
         }
     }
@@ -137,7 +171,10 @@ mod tests {
             waits.push(until.since(now));
             now = until;
         }
-        assert!(waits[0] <= Duration::from_millis(100) && waits[7] >= Duration::from_millis(2500), "{waits:?}");
+        assert!(
+            waits[0] <= Duration::from_millis(100) && waits[7] >= Duration::from_millis(2500),
+            "{waits:?}"
+        );
         assert!(matches!(connection.poll_action(now), Some(ConnectionAction::Connect)));
         connection.connected(Ok(()), now);
         assert!(matches!(connection.poll_action(now), Some(ConnectionAction::Link(Link::Up))));
@@ -150,11 +187,34 @@ mod tests {
         connection.poll_action(Moment::ZERO);
         connection.connected(Ok(()), Moment::ZERO);
         connection.poll_action(Moment::ZERO);
-        connection.failed(ErrorKind::Transient, Moment::ZERO);
-        assert!(connection.poll_action(Moment::ZERO).is_none());
+        connection.failed(ErrorKind::Denied, Moment::ZERO);
+        assert!(connection.poll_action(Moment::ZERO).is_none() && connection.poll_timeout().is_none());
         connection.failed(ErrorKind::Fatal, Moment::ZERO);
         connection.failed(ErrorKind::Fatal, Moment::ZERO);
         assert!(matches!(connection.poll_action(Moment::ZERO), Some(ConnectionAction::Link(Link::Down))));
         assert!(matches!(connection.poll_action(Moment::ZERO), Some(ConnectionAction::Connect)));
+    }
+
+    #[test]
+    fn a_transient_error_makes_it_look_but_not_all_the_time() {
+        let mut connection = connection();
+        connection.poll_action(Moment::ZERO);
+        connection.connected(Ok(()), Moment::ZERO);
+        connection.poll_action(Moment::ZERO);
+        for millis in [100, 200, 4000] {
+            connection.failed(ErrorKind::Transient, Moment::from_millis(millis));
+        }
+        let at = connection.poll_timeout().unwrap();
+        assert_eq!(at, Moment::from_millis(5000));
+        assert!(matches!(connection.poll_action(at), Some(ConnectionAction::Connect)));
+        assert!(connection.is_connected());
+        connection.connected(Ok(()), at);
+        assert!(connection.poll_action(at).is_none(), "all is well: nobody needs to know");
+        let later = at + Duration::from_secs(60);
+        connection.failed(ErrorKind::Transient, later);
+        assert!(matches!(connection.poll_action(later), Some(ConnectionAction::Connect)));
+        connection.connected(Err(down()), later);
+        assert!(matches!(connection.poll_action(later), Some(ConnectionAction::Link(Link::Down))));
+        assert!(!connection.is_connected());
     }
 }

@@ -88,7 +88,10 @@ impl DeadLetter for MemoryDeadLetters {
     async fn put(&self, dead: DeadRecord) -> Result<(), StorageError> {
         let mut records = self.records();
         if records.len() >= self.limit {
-            return Err(StorageError::Failed(format!("{} dead records are kept, none more is taken", self.limit)));
+            return Err(StorageError::Failed(format!(
+                "{} dead records are kept, none more is taken",
+                self.limit
+            )));
         }
         records.push_back(dead);
         Ok(())

@@ -61,7 +61,10 @@ impl<'a> EventRef<'a> {
 
 impl std::fmt::Debug for EventRef<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("EventRef").field("record", &self.record).field("typed", &self.typed.is_some()).finish()
+        f.debug_struct("EventRef")
+            .field("record", &self.record)
+            .field("typed", &self.typed.is_some())
+            .finish()
     }
 }
 

@@ -49,9 +49,9 @@ impl fmt::Display for Report {
 #[non_exhaustive]
 pub enum What {
     /// The client can't reach Kafka. It tries again with back-off.
-    ConnectFailed,
+    ConnectFailed(ErrorKind),
     /// The partition count of a topic could not be had. It is asked again; events are kept.
-    PartitionsUnknown,
+    PartitionsUnknown(ErrorKind),
     /// A batch was not delivered. It is stored and sent again.
     ProduceFailed(ErrorKind),
     /// Temporary storage refused a batch. It stays in memory and is tried again.
@@ -71,8 +71,8 @@ pub enum What {
 impl fmt::Display for What {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::ConnectFailed => f.write_str("can't connect to Kafka"),
-            Self::PartitionsUnknown => f.write_str("partition count unknown"),
+            Self::ConnectFailed(kind) => write!(f, "can't connect to Kafka ({kind})"),
+            Self::PartitionsUnknown(kind) => write!(f, "partition count unknown ({kind})"),
             Self::ProduceFailed(kind) => write!(f, "produce failed ({kind})"),
             Self::StoreFailed => f.write_str("temporary storage refused a batch"),
             Self::RecoverFailed => f.write_str("temporary storage could not be read"),

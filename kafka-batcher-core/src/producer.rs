@@ -52,7 +52,8 @@ pub trait Producer: Send + Sync + fmt::Debug {
     /// # Errors
     /// [`ProduceFailure`] says which records failed, why, and whether they may have been written all
     /// the same. Records it does not name were delivered.
-    async fn produce(&self, request: &ProduceRequest, timeout: Duration) -> Result<Delivered, ProduceFailure>;
+    async fn produce(&self, request: &ProduceRequest, timeout: Duration)
+    -> Result<Delivered, ProduceFailure>;
 
     /// Ends the client: everything in flight is answered, threads are stopped.
     async fn close(&self, timeout: Duration);

@@ -132,7 +132,10 @@ impl Tickets {
 
     /// The receipt of the record with this index.
     pub(crate) fn receipt(&self, index: u32) -> Receipt {
-        Receipt { group: Arc::clone(&self.resolver.0), index: self.indexes.original(index).unwrap_or(u32::MAX) }
+        Receipt {
+            group: Arc::clone(&self.resolver.0),
+            index: self.indexes.original(index).unwrap_or(u32::MAX),
+        }
     }
 
     /// Tickets of the records whose index is in `kept`, which is ascending.

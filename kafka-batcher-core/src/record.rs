@@ -97,7 +97,11 @@ impl RecordRef<'_> {
         Record {
             key: self.key.map(Bytes::copy_from_slice),
             value: self.value.map(Bytes::copy_from_slice),
-            headers: self.headers.iter().map(|h| (h.name.to_owned(), h.value.map(Bytes::copy_from_slice))).collect(),
+            headers: self
+                .headers
+                .iter()
+                .map(|h| (h.name.to_owned(), h.value.map(Bytes::copy_from_slice)))
+                .collect(),
             timestamp: self.timestamp,
         }
     }
@@ -165,7 +169,9 @@ impl Headers {
 
 impl<N: Into<String>, V: Into<Option<Bytes>>> FromIterator<(N, V)> for Headers {
     fn from_iter<I: IntoIterator<Item = (N, V)>>(iter: I) -> Self {
-        Self(iter.into_iter().map(|(name, value)| Header { name: name.into(), value: value.into() }).collect())
+        Self(
+            iter.into_iter().map(|(name, value)| Header { name: name.into(), value: value.into() }).collect(),
+        )
     }
 }
 
@@ -254,7 +260,9 @@ impl ToHeaders for Headers {
 impl<N: AsRef<str>, V: AsRef<[u8]>> ToHeaders for [(N, V)] {
     fn to_headers(&self) -> Cow<'_, Headers> {
         Cow::Owned(
-            self.iter().map(|(n, v)| (n.as_ref(), Some(Bytes::copy_from_slice(v.as_ref())))).collect::<Headers>(),
+            self.iter()
+                .map(|(n, v)| (n.as_ref(), Some(Bytes::copy_from_slice(v.as_ref()))))
+                .collect::<Headers>(),
         )
     }
 }

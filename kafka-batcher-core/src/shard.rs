@@ -33,6 +33,10 @@ pub struct Shard {
 pub struct Taken {
     /// The driver has to poll: there is something to do, or an earlier timeout.
     pub wake: bool,
+    /// The first record of a batch.
+    pub first: bool,
+    /// Its batch is ready to leave.
+    pub filled: bool,
     /// The receipt, if one was asked for.
     pub receipt: Option<Receipt>,
 }
@@ -96,15 +100,15 @@ impl Shard {
         if pushed.sealed && matches!(target, Target::Spread(_)) {
             self.spread = self.lanes.len(); // the batch is full: the next event chooses anew
         }
-        if flush {
-            wake |= self.flush(FlushReason::Flusher);
-        } else if let Some(reason) = self.accumulator.ready(now) {
+        let ready = if flush { Some(FlushReason::Flusher) } else { self.accumulator.ready(now) };
+        if let Some(reason) = ready {
             wake |= self.flush(reason);
         } else if pushed.first || self.accumulator.is_full() {
             // An earlier timeout than the driver knows of: a new batch, or one that `min_delay` holds.
-            wake |= self.armed.is_none_or(|armed| self.accumulator.poll_timeout().is_some_and(|at| at < armed));
+            wake |=
+                self.armed.is_none_or(|armed| self.accumulator.poll_timeout().is_some_and(|at| at < armed));
         }
-        Ok(Taken { wake, receipt: pushed.receipt })
+        Ok(Taken { wake, first: pushed.first, filled: ready.is_some(), receipt: pushed.receipt })
     }
 
     /// The lane of the topic's current batch of spread events.

@@ -81,7 +81,11 @@ pub trait TempStorage: Send + Sync + fmt::Debug {
     ///
     /// # Errors
     /// When it can't be read now.
-    async fn next(&self, lane: &LaneId, after: Option<EntryId>) -> Result<Option<(EntryId, StoredBatch)>, StorageError>;
+    async fn next(
+        &self,
+        lane: &LaneId,
+        after: Option<EntryId>,
+    ) -> Result<Option<(EntryId, StoredBatch)>, StorageError>;
 
     /// Forgets this batch of the lane and all before it: Kafka has them. May be done lazily; an
     /// acknowledgement lost in a crash is a duplicate, not a loss.
@@ -215,7 +219,11 @@ impl TempStorage for MemoryStorage {
         Ok(id)
     }
 
-    async fn next(&self, lane: &LaneId, after: Option<EntryId>) -> Result<Option<(EntryId, StoredBatch)>, StorageError> {
+    async fn next(
+        &self,
+        lane: &LaneId,
+        after: Option<EntryId>,
+    ) -> Result<Option<(EntryId, StoredBatch)>, StorageError> {
         let state = self.state();
         let Some(queue) = state.lanes.get(lane) else { return Ok(None) };
         Ok(queue.iter().find(|(id, _)| after.is_none_or(|after| *id > after)).cloned())

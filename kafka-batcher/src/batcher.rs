@@ -73,7 +73,6 @@ impl KafkaBatcher {
     }
 
     /// The configuration.
-    #[must_use]
     pub const fn config(&self) -> &KafkaConfig {
         &self.config
     }

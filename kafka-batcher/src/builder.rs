@@ -7,8 +7,8 @@ use std::sync::{Arc, OnceLock};
 use kafka_batcher_core::budget::Budget;
 use kafka_batcher_core::lane::Link;
 use kafka_batcher_core::{
-    DeadLetter, ErrorNotifier, KafkaConfig, MemoryDeadLetters, MemoryStorage, NoTelemetry, Producer, Telemetry,
-    TempStorage,
+    DeadLetter, ErrorNotifier, KafkaConfig, MemoryDeadLetters, MemoryStorage, NoTelemetry, Producer,
+    Telemetry, TempStorage,
 };
 use tokio::runtime::Handle;
 use tokio::sync::{Notify as Wakeup, mpsc, watch};
@@ -104,7 +104,8 @@ impl Builder {
             Some(producer) => producer,
             None => default_producer(&config)?,
         };
-        let notify = Notify::start(self.notifier.unwrap_or_else(|| Arc::new(LogNotifier))).map_err(BuildError::Thread)?;
+        let notify = Notify::start(self.notifier.unwrap_or_else(|| Arc::new(LogNotifier)))
+            .map_err(BuildError::Thread)?;
         let (failures, failures_waiting) = mpsc::unbounded_channel();
         let limits = config.limits();
         // The standard library's hasher keys are random for each call: seed enough for jitter and names.
@@ -139,7 +140,8 @@ impl Builder {
         shared.topics.get_or_init(|| all);
         let reactors = reactors.into_iter().map(|reactor| runtime.spawn(reactor.supervise())).collect();
         let (link_sender, link) = watch::channel(Link::Unknown);
-        let manager = Manager::new(Arc::clone(&shared), failures_waiting, link_sender, seeds.hash_one("manager"));
+        let manager =
+            Manager::new(Arc::clone(&shared), failures_waiting, link_sender, seeds.hash_one("manager"));
         let manager = runtime.spawn(manager.supervise());
         Ok(KafkaBatcher::started(config, shared, reactors, manager, link))
     }
@@ -147,7 +149,8 @@ impl Builder {
 
 #[cfg(feature = "rdkafka")]
 fn default_producer(config: &KafkaConfig) -> Result<Arc<dyn Producer>, BuildError> {
-    let producer = kafka_batcher_rdkafka::RdkafkaProducer::new(config).map_err(|e| BuildError::Backend(Box::new(e)))?;
+    let producer =
+        kafka_batcher_rdkafka::RdkafkaProducer::new(config).map_err(|e| BuildError::Backend(Box::new(e)))?;
     Ok(Arc::new(producer))
 }
 

@@ -126,7 +126,8 @@ impl Collector {
             .cells()
             .into_iter()
             .map(|cell| {
-                let accepted = cell.shard.lock().lanes().iter().map(|lane| lane.stats().accepted).collect::<Vec<_>>();
+                let accepted =
+                    cell.shard.lock().lanes().iter().map(|lane| lane.stats().accepted).collect::<Vec<_>>();
                 (cell, accepted)
             })
             .collect();
@@ -136,7 +137,12 @@ impl Collector {
             tokio::pin!(progress);
             progress.as_mut().enable();
             let settled = targets.iter().all(|(cell, accepted)| {
-                cell.shard.lock().lanes().iter().zip(accepted).all(|(lane, target)| lane.settled_through() >= *target)
+                cell.shard
+                    .lock()
+                    .lanes()
+                    .iter()
+                    .zip(accepted)
+                    .all(|(lane, target)| lane.settled_through() >= *target)
             });
             if settled {
                 return;

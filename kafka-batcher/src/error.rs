@@ -2,10 +2,10 @@
 
 use std::fmt;
 
+use kafka_batcher_core::EventError;
 use kafka_batcher_core::config::ConfigError;
 use kafka_batcher_core::lane::PushError;
 use kafka_batcher_core::partition::RouteError;
-use kafka_batcher_core::EventError;
 
 /// Why a batcher could not be built.
 #[derive(Debug, thiserror::Error)]
@@ -120,13 +120,21 @@ pub struct AddEventsError<E> {
 
 impl<E> fmt::Debug for AddEventsError<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AddEventsError").field("accepted", &self.accepted).field("refused", &self.refused).finish()
+        f.debug_struct("AddEventsError")
+            .field("accepted", &self.accepted)
+            .field("refused", &self.refused)
+            .finish()
     }
 }
 
 impl<E> fmt::Display for AddEventsError<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} of {} events were not accepted", self.refused.len(), self.refused.len() + self.accepted)?;
+        write!(
+            f,
+            "{} of {} events were not accepted",
+            self.refused.len(),
+            self.refused.len() + self.accepted
+        )?;
         if let Some((place, error)) = self.refused.first() {
             write!(f, ", the first at place {place}: {error}")?;
         }

@@ -12,11 +12,15 @@ use crate::contain::contained_async;
 use crate::reactor::{Signal, producer_call};
 use crate::shared::Shared;
 
+/// How an attempt to connect ended.
+type Connected = Result<(), ProduceError>;
+
 pub(crate) struct Manager {
     shared: Arc<Shared>,
     machine: Connection,
     failures: mpsc::UnboundedReceiver<ErrorKind>,
-    connected: (mpsc::UnboundedSender<Result<(), ProduceError>>, mpsc::UnboundedReceiver<Result<(), ProduceError>>),
+    answer: mpsc::UnboundedSender<Connected>,
+    answers: mpsc::UnboundedReceiver<Connected>,
     link: watch::Sender<Link>,
 }
 
@@ -28,7 +32,8 @@ impl Manager {
         seed: u64,
     ) -> Self {
         let machine = Connection::new(shared.timing, seed);
-        Self { shared, machine, failures, connected: mpsc::unbounded_channel(), link }
+        let (answer, answers) = mpsc::unbounded_channel();
+        Self { shared, machine, failures, answer, answers, link }
     }
 
     /// Runs until the task is aborted; a panic in here is contained and reported.
@@ -50,7 +55,7 @@ impl Manager {
             let next = self.machine.poll_timeout();
             tokio::select! {
                 Some(kind) = self.failures.recv() => self.machine.failed(kind, self.shared.clock.now()),
-                Some(result) = self.connected.1.recv() => self.machine.connected(result, self.shared.clock.now()),
+                Some(result) = self.answers.recv() => self.machine.connected(result, self.shared.clock.now()),
                 () = self.shared.clock.sleep_until(next) => {}
             }
         }
@@ -59,7 +64,7 @@ impl Manager {
     fn perform(&self, action: ConnectionAction) {
         match action {
             ConnectionAction::Connect => {
-                let (shared, answer) = (Arc::clone(&self.shared), self.connected.0.clone());
+                let (shared, answer) = (Arc::clone(&self.shared), self.answer.clone());
                 self.shared.runtime.spawn(async move {
                     let timeout = shared.timing.connect_timeout;
                     let result = producer_call(timeout, shared.producer.connect(timeout)).await;

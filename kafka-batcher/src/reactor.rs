@@ -31,7 +31,11 @@ pub(crate) enum Signal {
     /// Poll the cell with this index.
     Poll(usize),
     /// The answer to an action of a lane.
-    Done { cell: usize, lane: usize, event: Event },
+    Done {
+        cell: usize,
+        lane: usize,
+        event: Event,
+    },
     /// The connection came up or went down.
     Link(Link),
     Counted(Result<NonZeroU32, ProduceError>),
@@ -127,8 +131,11 @@ impl Reactor {
             tokio::time::sleep(self.topic.shared.timing.recheck_interval).await;
         };
         let name = &self.topic.config.topic_name;
-        let mut found: HashMap<_, _> =
-            found.into_iter().filter(|l| l.id.topic == *name).map(|l| (l.id.partition, (l.batches, l.events))).collect();
+        let mut found: HashMap<_, _> = found
+            .into_iter()
+            .filter(|l| l.id.topic == *name)
+            .map(|l| (l.id.partition, (l.batches, l.events)))
+            .collect();
         if let Some((batches, events)) = found.remove(&None) {
             self.topic.unassigned.shard.lock().found(0, batches, events);
         }
@@ -228,7 +235,8 @@ impl Reactor {
             Action::Produce { flight, batch } => self.produce(cell, lane, id, flight, batch),
             Action::Route { flight, batch, tickets } => self.route(flight, &batch, tickets.as_ref()),
             Action::Store(entry) => {
-                let (topic, events, bytes) = (Arc::clone(&self.topic), entry.batch.len(), entry.batch.byte_len());
+                let (topic, events, bytes) =
+                    (Arc::clone(&self.topic), entry.batch.len(), entry.batch.byte_len());
                 self.answer(cell, lane, async move {
                     let stored = storage_call(topic.shared.storage.append(&id, entry)).await;
                     if stored.is_ok() {
@@ -239,7 +247,9 @@ impl Reactor {
             }
             Action::Recover { after } => {
                 let storage = Arc::clone(&self.topic.shared.storage);
-                self.answer(cell, lane, async move { Event::Recovered(storage_call(storage.next(&id, after)).await) });
+                self.answer(cell, lane, async move {
+                    Event::Recovered(storage_call(storage.next(&id, after)).await)
+                });
             }
             Action::Acknowledge(entry) => {
                 let topic = Arc::clone(&self.topic);
@@ -263,7 +273,9 @@ impl Reactor {
             }
             Action::Report(report) => self.topic.shared.notify.send(report),
             Action::Sealed { events, bytes, reason } => {
-                self.topic.shared.telemetry(&self.topic.config, |t| t.batch_sealed(&id, events, bytes, reason));
+                self.topic
+                    .shared
+                    .telemetry(&self.topic.config, |t| t.batch_sealed(&id, events, bytes, reason));
             }
         }
     }
@@ -282,7 +294,8 @@ impl Reactor {
         self.answer(cell, lane, async move {
             let shared = &topic.shared;
             let (events, bytes) = (batch.len(), batch.byte_len());
-            let request = ProduceRequest::new(Arc::clone(&topic.config), id.partition.unwrap_or_default(), batch);
+            let request =
+                ProduceRequest::new(Arc::clone(&topic.config), id.partition.unwrap_or_default(), batch);
             let timeout = shared.timing.produce_timeout;
             let start = shared.clock.now();
             let result = producer_call(timeout, shared.producer.produce(&request, timeout)).await;
@@ -306,16 +319,19 @@ impl Reactor {
     fn route(&mut self, flight: FlightId, batch: &Batch, tickets: Option<&Tickets>) {
         let topic = Arc::clone(&self.topic);
         let Some(partitions) = self.machine.partitions() else { return };
-        let routed = route(batch, tickets, |event| {
-            match contained(|| topic.router.assigned(partitions, event)) {
+        let routed =
+            route(batch, tickets, |event| match contained(|| topic.router.assigned(partitions, event)) {
                 Ok(Ok(Some(partition))) => Ok(partition),
                 Ok(Ok(None)) => Ok(topic.router.spread(partitions)),
                 Ok(Err(error)) => Err(error.to_string()),
                 Err(panic) => Err(format!("the partitioner panicked: {panic}")),
-            }
-        });
+            });
         for (partition, (part, tickets)) in routed.parts {
-            let (cell, lane) = if topic.config.collect_by_partition { (1 + partition as usize, 0) } else { (1, partition as usize) };
+            let (cell, lane) = if topic.config.collect_by_partition {
+                (1 + partition as usize, 0)
+            } else {
+                (1, partition as usize)
+            };
             let (bytes, events) = (part.byte_len(), part.len() as usize);
             topic.shared.budget.take(bytes, events);
             topic.routed.fetch_add(events as u64, Ordering::Relaxed);
@@ -337,7 +353,9 @@ impl Reactor {
     fn drive(&mut self) {
         loop {
             let now = self.topic.shared.clock.now();
-            if let Some((flight, result)) = self.routing.take_if(|_| self.cells[1..].iter().all(|c| c.shard.lock().is_settled())) {
+            if let Some((flight, result)) =
+                self.routing.take_if(|_| self.cells[1..].iter().all(|c| c.shard.lock().is_settled()))
+            {
                 {
                     let mut shard = self.cells[0].shard.lock();
                     shard.handle(0, Event::Produced { flight, result }, now);
@@ -351,12 +369,15 @@ impl Reactor {
                 self.machine.lanes_drained();
             }
             // None slips into it between finding it empty and going live.
-            if self.machine.awaits_unassigned() && self.topic.routes.go_live(&self.topic.unassigned, Shard::is_drained) {
+            if self.machine.awaits_unassigned()
+                && self.topic.routes.go_live(&self.topic.unassigned, Shard::is_drained)
+            {
                 self.machine.unassigned_drained();
             }
             match self.machine.poll_action(now) {
                 Some(action) => self.perform_collector(action, now),
-                None if self.routing.is_some() && self.cells[1..].iter().all(|c| c.shard.lock().is_settled()) => {}
+                None if self.routing.is_some()
+                    && self.cells[1..].iter().all(|c| c.shard.lock().is_settled()) => {}
                 None => break,
             }
         }
@@ -407,7 +428,9 @@ impl Reactor {
         }
         for partition in open..count.get() {
             let mut lane = topic.lane(partition);
-            if let Some((batches, events)) = self.found.as_mut().and_then(|found| found.remove(&Some(partition))) {
+            if let Some((batches, events)) =
+                self.found.as_mut().and_then(|found| found.remove(&Some(partition)))
+            {
                 lane.found(batches, events);
             }
             if by_partition {
@@ -430,9 +453,11 @@ impl Reactor {
     /// Storage may hold batches for partitions that do not exist: of a topic that was made anew with
     /// fewer. They stay there.
     fn report_leftovers(&self, count: NonZeroU32) {
-        let leftovers = self.found.iter().flatten().filter(|(partition, _)| partition.is_some_and(|p| p >= count.get()));
+        let leftovers =
+            self.found.iter().flatten().filter(|(partition, _)| partition.is_some_and(|p| p >= count.get()));
         for (partition, (_, events)) in leftovers {
-            let message = format!("the topic has only {count} partitions; the events stay in temporary storage");
+            let message =
+                format!("the topic has only {count} partitions; the events stay in temporary storage");
             let mut report = Report::new(What::ProduceFailed(ErrorKind::UnknownTopic), message);
             report.topic = Some(self.topic.config.topic_name.to_string());
             (report.partition, report.events) = (*partition, *events);
@@ -458,11 +483,16 @@ fn earliest(a: Option<Moment>, b: Option<Moment>) -> Option<Moment> {
 
 /// Calls storage; a panic in it is an error like others.
 async fn storage_call<T>(call: impl Future<Output = Result<T, StorageError>>) -> Result<T, StorageError> {
-    contained_async(call).await.unwrap_or_else(|panic| Err(StorageError::Failed(format!("it panicked: {panic}"))))
+    contained_async(call)
+        .await
+        .unwrap_or_else(|panic| Err(StorageError::Failed(format!("it panicked: {panic}"))))
 }
 
 /// Calls the producer; a panic in it, or no answer long after its time, is an error.
-pub(crate) async fn producer_call<T>(timeout: Duration, call: impl Future<Output = T>) -> Result<T, ProduceError> {
+pub(crate) async fn producer_call<T>(
+    timeout: Duration,
+    call: impl Future<Output = T>,
+) -> Result<T, ProduceError> {
     let error = |message: String| ProduceError::new(ErrorKind::Transient, message);
     match tokio::time::timeout(timeout + GRACE, contained_async(call)).await {
         Ok(Ok(answer)) => Ok(answer),

@@ -47,10 +47,10 @@ impl Shared {
 
     /// Tells telemetry, unless the topic has it switched off; a panic in it is reported.
     pub(crate) fn telemetry(&self, topic: &TopicConfig, tell: impl FnOnce(&dyn Telemetry)) {
-        if topic.telemetry {
-            if let Err(panic) = contained(|| tell(&*self.telemetry)) {
-                self.notify.send(Report::new(What::Panicked, format!("telemetry: {panic}")));
-            }
+        if topic.telemetry
+            && let Err(panic) = contained(|| tell(&*self.telemetry))
+        {
+            self.notify.send(Report::new(What::Panicked, format!("telemetry: {panic}")));
         }
     }
 

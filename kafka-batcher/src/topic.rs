@@ -1,5 +1,6 @@
 //! A topic's lanes, and how an event gets into one.
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -148,7 +149,7 @@ impl Topic {
             if routes.closed {
                 return Err(AddErrorKind::Closed);
             }
-            let (cell, target) = self.target(routes, event)?;
+            let (cell, target, spread) = self.target(routes, event)?;
             let now = self.shared.clock.now();
             let stamps = Stamps { timestamp: self.shared.clock.unix_millis(now), cost, receipt, now };
             // Turned away when the routes have changed since: look again.
@@ -158,28 +159,38 @@ impl Topic {
             if taken.wake {
                 self.wake(cell);
             }
+            if let Some(partitions) = spread {
+                if taken.filled {
+                    self.router.batch_left(partitions);
+                } else if taken.first {
+                    self.router.batch_began(partitions);
+                }
+            }
             return Ok(taken);
         }
     }
 
+    /// The cell and the lane in it; and how many partitions there are if the router chose among them.
     fn target<'a>(
         &'a self,
         routes: &'a Routes,
         event: &EventRef<'_>,
-    ) -> Result<(&'a Arc<Cell>, Target<'a>), AddErrorKind> {
+    ) -> Result<(&'a Arc<Cell>, Target<'a>, Option<NonZeroU32>), AddErrorKind> {
         let Some(partitions) = routes.partitions.filter(|_| routes.direct) else {
             if self.config.partition_strategy.needs_typed_event() {
                 return Err(AddErrorKind::NotReady);
             }
-            return Ok((&self.unassigned, Target::Lane(0)));
+            return Ok((&self.unassigned, Target::Lane(0), None));
         };
         let assigned = self.router.assigned(partitions, event)?;
         Ok(if self.config.collect_by_partition {
             let partition = assigned.unwrap_or_else(|| self.router.spread(partitions));
-            (&routes.cells[partition as usize], Target::Lane(0))
+            let spread = assigned.is_none().then_some(partitions);
+            (&routes.cells[partition as usize], Target::Lane(0), spread)
         } else {
-            let target = assigned.map_or(Target::Spread(&self.router), |partition| Target::Lane(partition as usize));
-            (&routes.cells[0], target)
+            let target =
+                assigned.map_or(Target::Spread(&self.router), |partition| Target::Lane(partition as usize));
+            (&routes.cells[0], target, None)
         })
     }
 
@@ -189,7 +200,12 @@ impl Topic {
     }
 
     pub(crate) fn state(&self) -> CollectorState {
-        let locked = self.routes.current().cells.iter().any(|cell| cell.shard.lock().lanes().iter().any(Lane::is_locked));
+        let locked = self
+            .routes
+            .current()
+            .cells
+            .iter()
+            .any(|cell| cell.shard.lock().lanes().iter().any(Lane::is_locked));
         self.state.lock()[usize::from(locked)]
     }
 

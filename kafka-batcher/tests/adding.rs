@@ -124,7 +124,8 @@ async fn try_add_hands_the_event_back_when_memory_is_full_and_add_waits() {
 #[tokio::test]
 async fn a_full_memory_sends_what_is_gathered_instead_of_waiting_for_more() {
     let producer = ScriptedProducer::new(TOPIC, 1);
-    let config = config(topic().batch_size(1000).max_wait_time(Duration::from_secs(3600))).max_memory_events(10);
+    let config =
+        config(topic().batch_size(1000).max_wait_time(Duration::from_secs(3600))).max_memory_events(10);
     let batcher = builder(&producer, config).build().unwrap();
     let collector = batcher.collector(TOPIC).unwrap();
     let all = async {
@@ -168,7 +169,9 @@ async fn a_flusher_and_a_partitioner_see_the_typed_event() {
         .max_wait_time(Duration::from_secs(3600))
         .batch_size(1000)
         .partition_strategy(PartitionStrategy::typed(|_, n, flight: &Flight| flight.carrier % n))
-        .batch_flusher(|event: &kafka_batcher::EventRef<'_>| event.typed::<Flight>().is_some_and(|f| f.urgent));
+        .batch_flusher(|event: &kafka_batcher::EventRef<'_>| {
+            event.typed::<Flight>().is_some_and(|f| f.urgent)
+        });
     let batcher = start(&producer, settings);
     let collector = batcher.collector(TOPIC).unwrap();
     for carrier in 0..4 {
@@ -185,7 +188,7 @@ async fn closed_means_closed_and_the_event_comes_back() {
     let producer = ScriptedProducer::new(TOPIC, 1);
     let batcher = start(&producer, topic());
     let collector = batcher.collector(TOPIC).unwrap();
-    let _ = batcher.shutdown(ms(1000)).await;
+    assert_eq!(batcher.shutdown(ms(1000)).await.lost, 0);
     let error = collector.add("late").await.unwrap_err();
     assert!(matches!(error.kind, AddErrorKind::Closed));
     assert_eq!(error.event, "late");

@@ -9,8 +9,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use kafka_batcher::core::{EntryId, LaneUsage, StorageError, StoredBatch};
 use kafka_batcher::{
-    AddErrorKind, BatchFlusher, ErrorKind, EventRef, FlushReason, LaneId, MemoryStorage, Outcome, PartitionStrategy, Report,
-    Telemetry, TempStorage, What,
+    AddErrorKind, BatchFlusher, ErrorKind, EventRef, FlushReason, LaneId, MemoryStorage, Outcome,
+    PartitionStrategy, Report, Telemetry, TempStorage, What,
 };
 use kafka_batcher_testkit::scripted::{ScriptedProducer, Step};
 use support::*;
@@ -39,7 +39,11 @@ impl TempStorage for Disk {
         self.inner.append(lane, entry).await
     }
 
-    async fn next(&self, lane: &LaneId, after: Option<EntryId>) -> Result<Option<(EntryId, StoredBatch)>, StorageError> {
+    async fn next(
+        &self,
+        lane: &LaneId,
+        after: Option<EntryId>,
+    ) -> Result<Option<(EntryId, StoredBatch)>, StorageError> {
         self.inner.next(lane, after).await
     }
 
@@ -93,7 +97,10 @@ async fn shutdown_during_an_outage_stores_the_rest_durably_and_the_next_batcher_
         collector.add(i.to_string()).await.unwrap();
     }
     let report = batcher.shutdown(ms(300)).await;
-    assert_eq!((report.accepted, report.delivered, report.stored, report.in_memory, report.lost), (20, 0, 20, 0, 0));
+    assert_eq!(
+        (report.accepted, report.delivered, report.stored, report.in_memory, report.lost),
+        (20, 0, 20, 0, 0)
+    );
     assert_eq!(within(receipt).await, Some(Outcome::Stored));
     assert!(report.is_complete());
 
@@ -105,7 +112,7 @@ async fn shutdown_during_an_outage_stores_the_rest_durably_and_the_next_batcher_
     }
     producer.wait_for(TOPIC, 30).await;
     assert_eq!(producer.values(TOPIC, 0), numbers(0..30));
-    let _ = batcher.shutdown(ms(1000)).await;
+    assert_eq!(batcher.shutdown(ms(1000)).await.lost, 0);
     assert!(disk.lanes().await.unwrap().is_empty());
 }
 
@@ -174,7 +181,7 @@ async fn a_caller_that_waits_for_room_hears_of_the_end() {
     collector.add("a").await.unwrap();
     let waiting = tokio::spawn(async move { collector.add("b").await.map_err(|e| e.kind) });
     tokio::task::yield_now().await;
-    let _ = batcher.shutdown(ms(20)).await;
+    assert_eq!(batcher.shutdown(ms(20)).await.lost, 0);
     assert!(matches!(within(waiting).await.unwrap().unwrap(), Err(AddErrorKind::Closed)));
 }
 
@@ -196,7 +203,9 @@ async fn defect_19_a_panicking_partition_function_costs_only_its_own_event() {
     let error = collector.add_events(numbers(0..6)).await.unwrap_err();
     assert_eq!(error.accepted, 5);
     assert_eq!((error.refused[0].0, &*error.refused[0].1.event), (3, "3"));
-    assert!(matches!(&error.refused[0].1.kind, AddErrorKind::Panicked(why) if why.contains("three is refused")));
+    assert!(
+        matches!(&error.refused[0].1.kind, AddErrorKind::Panicked(why) if why.contains("three is refused"))
+    );
     let report = batcher.shutdown(Duration::from_secs(5)).await;
     assert_eq!((report.accepted, report.delivered), (5, 5));
     assert_eq!(producer.values(TOPIC, 0), ["0", "1", "2", "4", "5"]);
@@ -239,7 +248,7 @@ async fn a_panicking_flusher_costs_only_its_own_event() {
     let error = collector.add("bad").await.unwrap_err();
     assert!(matches!(error.kind, AddErrorKind::Panicked(_)));
     collector.add("b").await.unwrap();
-    let _ = batcher.shutdown(Duration::from_secs(5)).await;
+    assert_eq!(batcher.shutdown(Duration::from_secs(5)).await.lost, 0);
     assert_eq!(producer.values(TOPIC, 0), ["a", "b"]);
 }
 
@@ -294,6 +303,7 @@ async fn a_notifier_that_hangs_does_not_hold_up_delivery_or_the_end() {
     let collector = batcher.collector(TOPIC).unwrap();
     collector.add_events(numbers(0..40)).await.unwrap();
     producer.wait_for(TOPIC, 40).await;
-    let report = within(batcher.shutdown(Duration::from_secs(5))).await.expect("shutdown waits for the notifier");
+    let report =
+        within(batcher.shutdown(Duration::from_secs(5))).await.expect("shutdown waits for the notifier");
     assert_eq!(report.delivered, 40);
 }

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use kafka_batcher::core::{Event, StorageError};
 use kafka_batcher::{
-    AddErrorKind, CollectorState, ErrorKind, MemoryDeadLetters, OnUnavailable, Outcome, PartitionStrategy, What,
+    AddErrorKind, CollectorState, ErrorKind, MemoryDeadLetters, OnUnavailable, Outcome, PartitionStrategy,
+    What,
 };
 use kafka_batcher_testkit::scripted::{ScriptedProducer, Step};
 use std::sync::Arc;
@@ -38,7 +39,8 @@ async fn defect_01_02_events_added_while_kafka_is_down_from_the_start_arrive_lat
 #[tokio::test]
 async fn an_outage_in_the_middle_loses_nothing_and_keeps_the_order() {
     let producer = ScriptedProducer::new(TOPIC, 2);
-    let batcher = start(&producer, topic().collect_by_partition(true).partition_strategy(PartitionStrategy::Murmur2));
+    let batcher =
+        start(&producer, topic().collect_by_partition(true).partition_strategy(PartitionStrategy::Murmur2));
     let collector = batcher.collector(TOPIC).unwrap();
     for i in 0..3000_u32 {
         if i == 1000 {
@@ -93,7 +95,7 @@ async fn defect_08_a_failing_partition_does_not_make_the_others_send_twice() {
     let mut all = producer.all_values(TOPIC);
     all.sort();
     assert_eq!(all, numbers(0..9));
-    let _ = batcher.shutdown(ms(1000)).await;
+    assert_eq!(batcher.shutdown(ms(1000)).await.lost, 0);
 }
 
 /// Defect 9: calls timed out while the produce went on behind them, so "failed" events were delivered too.
@@ -118,7 +120,8 @@ async fn defect_11_order_holds_behind_a_failed_batch_and_other_partitions_stay_l
     let producer = ScriptedProducer::new(TOPIC, 2);
     producer.script_partition(0, std::iter::repeat_n(Step::Refuse(ErrorKind::Transient), 6));
     let by_key = PartitionStrategy::function(|_, _, key, _| u32::from(key.unwrap()[0] - b'0'));
-    let batcher = start(&producer, topic().collect_by_partition(true).partition_strategy(by_key).batch_size(1));
+    let batcher =
+        start(&producer, topic().collect_by_partition(true).partition_strategy(by_key).batch_size(1));
     let collector = batcher.collector(TOPIC).unwrap();
     for i in 0..50 {
         collector.add(("0", i.to_string())).await.unwrap();
@@ -223,7 +226,8 @@ async fn a_poison_record_is_dead_lettered_and_all_others_arrive() {
     let value = letters[0].record.value.clone().unwrap();
     assert_eq!((&value[..], letters[0].kind), (&b"5"[..], ErrorKind::Permanent));
     assert_eq!(producer.values(TOPIC, 0), ["0", "1", "2", "3", "4", "6", "7"]);
-    until("reported", || reports.all().iter().any(|r| r.what == What::DeadLettered(ErrorKind::Permanent))).await;
+    until("reported", || reports.all().iter().any(|r| r.what == What::DeadLettered(ErrorKind::Permanent)))
+        .await;
 }
 
 #[tokio::test]
@@ -250,6 +254,49 @@ async fn a_fatal_error_starts_the_client_anew() {
     collector.add("a").await.unwrap();
     producer.wait_for(TOPIC, 1).await;
     assert_eq!(producer.connects(), 2);
+}
+
+/// Defect 14: keyless events under a keyed strategy all went to one partition.
+#[tokio::test]
+async fn defect_14_events_without_a_key_are_spread_whatever_the_strategy_and_the_accumulators() {
+    for strategy in ["random", "sticky", "round_robin", "murmur2", "crc32", "fnv1a", "phash2", "md5"] {
+        for by_partition in [false, true] {
+            let producer = ScriptedProducer::new(TOPIC, 4);
+            let strategy = strategy.parse().unwrap();
+            let settings =
+                topic().partition_strategy(strategy).collect_by_partition(by_partition).batch_size(5);
+            let batcher = start(&producer, settings.clone());
+            let collector = batcher.collector(TOPIC).unwrap();
+            until("ready", || collector.state() == CollectorState::Ready).await;
+            for i in 0..400 {
+                collector.add(i.to_string()).await.unwrap();
+                if i % 10 == 0 {
+                    tokio::time::sleep(ms(1)).await;
+                }
+            }
+            collector.flush().await;
+            let counts: Vec<_> = (0..4).map(|partition| producer.log(TOPIC, partition).len()).collect();
+            assert_eq!(counts.iter().sum::<usize>(), 400);
+            assert!(counts.iter().all(|count| (20..250).contains(count)), "{counts:?} {settings:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn single_events_that_leave_by_time_are_spread_too() {
+    for by_partition in [false, true] {
+        let producer = ScriptedProducer::new(TOPIC, 2);
+        let sticky = topic().partition_strategy(PartitionStrategy::Sticky).max_wait_time(ms(1));
+        let batcher = start(&producer, sticky.collect_by_partition(by_partition));
+        let collector = batcher.collector(TOPIC).unwrap();
+        until("ready", || collector.state() == CollectorState::Ready).await;
+        for i in 0..20 {
+            collector.add(i.to_string()).await.unwrap();
+            producer.wait_for(TOPIC, i + 1).await;
+        }
+        let counts: Vec<_> = (0..2).map(|partition| producer.log(TOPIC, partition).len()).collect();
+        assert!(counts.iter().all(|count| *count > 4), "{counts:?}");
+    }
 }
 
 #[tokio::test]
@@ -281,10 +328,8 @@ async fn a_topic_set_to_refuse_says_so_while_kafka_is_away() {
     producer.set_up(false);
     let batcher = start(&producer, topic().on_unavailable(OnUnavailable::Reject));
     let collector = batcher.collector(TOPIC).unwrap();
-    until("refused", || {
-        matches!(collector.try_add("a").map_err(|e| e.kind), Err(AddErrorKind::Unavailable))
-    })
-    .await;
+    until("refused", || matches!(collector.try_add("a").map_err(|e| e.kind), Err(AddErrorKind::Unavailable)))
+        .await;
     producer.set_up(true);
     until("taken again", || collector.try_add("b").is_ok()).await;
     within(collector.flush()).await.unwrap();
@@ -300,7 +345,7 @@ async fn a_missing_topic_is_made_where_that_is_allowed() {
         collector.add(i.to_string()).await.unwrap();
     }
     producer.wait_for(TOPIC, 30).await;
-    let _ = batcher.shutdown(ms(1000)).await;
+    assert_eq!(batcher.shutdown(ms(1000)).await.lost, 0);
 }
 
 /// Defect 18: metrics counted only successes.
@@ -324,10 +369,11 @@ async fn defect_18_telemetry_sees_failures_too() {
     let producer = ScriptedProducer::new(TOPIC, 1);
     producer.script([Step::Refuse(ErrorKind::Transient)]);
     let counts = Counts::default();
-    let batcher = builder(&producer, config(topic().batch_size(2))).telemetry(counts.clone()).build().unwrap();
+    let batcher =
+        builder(&producer, config(topic().batch_size(2))).telemetry(counts.clone()).build().unwrap();
     let collector = batcher.collector(TOPIC).unwrap();
     collector.add_events(["a", "b"]).await.unwrap();
-    let _ = batcher.shutdown(Duration::from_secs(5)).await;
+    assert_eq!(batcher.shutdown(Duration::from_secs(5)).await.lost, 0);
     assert_eq!(counts.0.each_ref().map(|c| c.load(Relaxed)), [2, 2, 2]);
 }
 

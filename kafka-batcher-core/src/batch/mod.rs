@@ -267,7 +267,8 @@ mod tests {
         let record = Record::new("v").with_header("a", "1");
         assert!(builder.push(&record.as_ref(), 0, Some(("kb", &[9, 9])), usize::MAX));
         let batch = builder.seal().unwrap();
-        let headers: Vec<_> = batch.records().next().unwrap().headers.iter().map(|h| h.name.to_owned()).collect();
+        let headers: Vec<_> =
+            batch.records().next().unwrap().headers.iter().map(|h| h.name.to_owned()).collect();
         assert_eq!(headers, ["a", "kb"]);
     }
 

@@ -8,9 +8,9 @@ use std::time::Duration;
 use secrecy::SecretString;
 use serde::{Deserialize, Deserializer, de};
 
+use super::ConfigError;
 use super::topic::{TOPIC_KEYS, TopicConfig, TopicSettings};
 use super::value::{Table, Value};
-use super::ConfigError;
 use crate::budget::Budget;
 
 /// The settings of a batcher: where Kafka is, how to get in, limits, and its topics.
@@ -150,7 +150,8 @@ const ENDPOINTS: &str = "\"host:port\", several separated by commas";
 const MILLIS: &str = "milliseconds, a whole number from 1 to 86400000 (a day)";
 const EVENTS: &str = "a whole number from 1 to 33554432";
 const MEMORY: &str = "bytes, a whole number from max_batch_bytesize to 137438953472 (128 GiB)";
-const SASL: &str = "a table with mechanism (\"plain\", \"scram_sha_256\", \"scram_sha_512\"), login and password";
+const SASL: &str =
+    "a table with mechanism (\"plain\", \"scram_sha_256\", \"scram_sha_512\"), login and password";
 const SSL: &str = "true, false, or a table with ca_file, cert_file, key_file, key_password";
 const TEXTS: &str = "a table of text values";
 const METRIC_OPTS: &str = "a table with producer_buckets and consumer_buckets, lists of ascending numbers";
@@ -362,7 +363,8 @@ impl KafkaConfig {
     /// The first [`ConfigError`] found.
     pub fn validate(&self) -> Result<(), ConfigError> {
         self.endpoints()?;
-        let Timing { produce_timeout, connect_timeout, retry_backoff, recheck_interval, partitions_refresh } = self.timing;
+        let Timing { produce_timeout, connect_timeout, retry_backoff, recheck_interval, partitions_refresh } =
+            self.timing;
         for (key, time) in [
             ("produce_timeout", produce_timeout),
             ("connect_timeout", connect_timeout),
@@ -423,13 +425,20 @@ impl KafkaConfig {
     /// # Errors
     /// The first [`ConfigError`] found in its settings.
     pub fn topic(&self, name: &str) -> Result<Option<TopicConfig>, ConfigError> {
-        self.topics.iter().find(|t| t.name.as_deref() == Some(name)).map(|own| self.defaults.resolve(own)).transpose()
+        self.topics
+            .iter()
+            .find(|t| t.name.as_deref() == Some(name))
+            .map(|own| self.defaults.resolve(own))
+            .transpose()
     }
 
     fn from_table(table: &Table) -> Result<Self, ConfigError> {
         let mut config = Self::new("");
         for (key, value) in table {
-            if !config.set_key(key, value)? && !(key != "topic_name" && config.defaults.set_key(key, value)?) {
+            // Settings of topics may stand here and then hold for all of them; but for the name.
+            let known = config.set_key(key, value)?
+                || (key != "topic_name" && config.defaults.set_key(key, value)?);
+            if !known {
                 return Err(ConfigError::unknown(key, CLIENT_KEYS.iter().chain(TOPIC_KEYS).copied()));
             }
         }
@@ -476,7 +485,8 @@ fn topic_settings(table: &Table) -> Result<TopicSettings, ConfigError> {
             continue;
         }
         if CLIENT_KEYS.contains(&key.as_str()) {
-            let topic = table.get("topic_name").and_then(|name| name.text("topic_name", "").ok()).unwrap_or_default();
+            let topic =
+                table.get("topic_name").and_then(|name| name.text("topic_name", "").ok()).unwrap_or_default();
             return Err(ConfigError::NotPerTopic { key: key.clone(), topic: topic.to_owned() });
         }
         return Err(ConfigError::unknown(key, TOPIC_KEYS.iter().copied()));
@@ -490,7 +500,10 @@ fn sasl(value: &Value) -> Result<Option<Sasl>, ConfigError> {
     }
     let table = value.table("sasl", SASL)?;
     if let Some(key) = table.keys().find(|key| !["mechanism", "login", "password"].contains(&key.as_str())) {
-        return Err(ConfigError::unknown(&format!("sasl.{key}"), ["sasl.mechanism", "sasl.login", "sasl.password"].into_iter()));
+        return Err(ConfigError::unknown(
+            &format!("sasl.{key}"),
+            ["sasl.mechanism", "sasl.login", "sasl.password"].into_iter(),
+        ));
     }
     let text = |key: &'static str| match table.get(key) {
         Some(value) => value.text(key, SASL),

@@ -261,7 +261,8 @@ impl TopicSettings {
 
     /// See [`TopicConfig::min_delay`]. Up to a day.
     pub fn min_delay(self, time: Duration) -> Self {
-        self.check("min_delay", within_a_day(time), format_args!("{time:?}"), MILLIS).set(move |c| c.min_delay = time)
+        self.check("min_delay", within_a_day(time), format_args!("{time:?}"), MILLIS)
+            .set(move |c| c.min_delay = time)
     }
 
     /// See [`TopicConfig::max_batch_bytesize`]. From 128 bytes to 1 GiB.
@@ -326,7 +327,9 @@ impl TopicSettings {
         *self = match key {
             "topic_name" => Self { name: Some(value.text(key, NAME)?.to_owned()), ..this },
             "collect_by_partition" => this.collect_by_partition(value.bool(key)?),
-            "partition_strategy" => this.partition_strategy(value.text(key, PartitionStrategy::NAMES)?.parse()?),
+            "partition_strategy" => {
+                this.partition_strategy(value.text(key, PartitionStrategy::NAMES)?.parse()?)
+            }
             "batch_size" => this.batch_size(value.int(key, POSITIVE)?),
             "max_wait_time" => this.max_wait_time(millis(key)?),
             "min_delay" => this.min_delay(millis(key)?),

@@ -117,7 +117,8 @@ impl Lane {
             return false;
         }
         // While events are stored, only some reasons count: those must not be covered by one that does not.
-        let news = self.due.is_none() || (!self.due.is_some_and(counts_while_storing) && counts_while_storing(reason));
+        let news = self.due.is_none()
+            || (!self.due.is_some_and(counts_while_storing) && counts_while_storing(reason));
         if news {
             self.due = Some(reason);
         }

@@ -437,7 +437,12 @@ impl Lane {
             Some(StorageOp::Append(held)) => Some(held),
             _ => None,
         };
-        let oldest = flying.filter(|h| h.entry.is_none()).chain(appending).chain(self.queue.front()).map(|h| h.first).min();
+        let oldest = flying
+            .filter(|h| h.entry.is_none())
+            .chain(appending)
+            .chain(self.queue.front())
+            .map(|h| h.first)
+            .min();
         oldest.unwrap_or_else(|| self.stats.accepted - u64::from(self.builder.len()))
     }
 

@@ -39,7 +39,11 @@ impl Lane {
 
     /// When [`poll_produce`](Self::poll_produce) has to be tried again by itself.
     pub(super) fn produce_timeout(&self) -> Option<Moment> {
-        if self.link != Link::Up || !self.dead.is_empty() || !self.flights.is_empty() || self.storage_op.is_some() {
+        if self.link != Link::Up
+            || !self.dead.is_empty()
+            || !self.flights.is_empty()
+            || self.storage_op.is_some()
+        {
             return None;
         }
         let replaying = self.replay.is_some();
@@ -72,7 +76,9 @@ impl Lane {
         now: Moment,
     ) {
         // An answer to a flight that was abandoned, or a second answer, means nothing any more.
-        let Some(flight) = self.flights.iter_mut().find(|f| f.id == flight && f.result.is_none()) else { return };
+        let Some(flight) = self.flights.iter_mut().find(|f| f.id == flight && f.result.is_none()) else {
+            return;
+        };
         flight.result = Some(result);
         let failed = self.flights.iter().any(|f| matches!(f.result, Some(Err(_))));
         if failed && self.flights.iter().any(|f| f.result.is_none()) {
@@ -105,7 +111,12 @@ impl Lane {
         self.buffers.give(held.batch);
     }
 
-    fn delivered(&mut self, held: &Held, indexes: impl ExactSizeIterator<Item = u32>, base_offset: Option<i64>) {
+    fn delivered(
+        &mut self,
+        held: &Held,
+        indexes: impl ExactSizeIterator<Item = u32>,
+        base_offset: Option<i64>,
+    ) {
         let events = indexes.len() as u64;
         self.stats.delivered += events;
         if held.entry.is_some() {
@@ -143,7 +154,11 @@ impl Lane {
             ErrorKind::Denied | ErrorKind::UnknownTopic => self.failing = Some(self.backoff.longest(now)),
         }
         self.report(What::ProduceFailed(kind), held.events(), message);
-        if self.replay.take_if(|replay| held.entry == Some(replay.entry) && held.batch.len() == replay.events).is_some() {
+        if self
+            .replay
+            .take_if(|replay| held.entry == Some(replay.entry) && held.batch.len() == replay.events)
+            .is_some()
+        {
             // Nothing of the stored batch got through: it can as well be read again when it is time.
             self.doubtful = held.entry.filter(|_| held.maybe);
             if let (Some(entry), Some(tickets)) = (held.entry, held.tickets) {
@@ -238,7 +253,14 @@ fn part(held: &Held, kept: &[u32]) -> (Option<Held>, usize) {
     let batch = held.batch.select(|index| kept.binary_search(&index).is_ok());
     let cost = (held.cost as u128 * kept.len() as u128 / u128::from(held.batch.len())) as usize;
     let tickets = held.tickets.as_ref().map(|tickets| tickets.select(kept));
-    let part = batch.map(|batch| Held { batch, tickets, cost, first: held.first, maybe: held.maybe, entry: held.entry });
+    let part = batch.map(|batch| Held {
+        batch,
+        tickets,
+        cost,
+        first: held.first,
+        maybe: held.maybe,
+        entry: held.entry,
+    });
     (part, cost)
 }
 

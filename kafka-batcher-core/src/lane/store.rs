@@ -26,7 +26,8 @@ impl Lane {
     fn may_store(&self) -> bool {
         // What flies from memory is older than what is in the queue and may come back: it must be
         // able to go first.
-        let flying = self.flights.iter().any(|f| f.held.entry.is_none()) || self.dead.iter().any(|d| d.held.entry.is_none());
+        let flying = self.flights.iter().any(|f| f.held.entry.is_none())
+            || self.dead.iter().any(|d| d.held.entry.is_none());
         (self.abandoned || self.is_storing()) && self.storage_op.is_none() && !flying
     }
 
@@ -40,7 +41,8 @@ impl Lane {
     }
 
     pub(super) fn stored(&mut self, result: Result<EntryId, StorageError>, now: Moment) {
-        let Some(StorageOp::Append(held)) = self.storage_op.take_if(|op| matches!(op, StorageOp::Append(_))) else {
+        let Some(StorageOp::Append(held)) = self.storage_op.take_if(|op| matches!(op, StorageOp::Append(_)))
+        else {
             return;
         };
         match result {
@@ -59,6 +61,10 @@ impl Lane {
                 }
             }
             Err(error) if self.abandoned => {
+                if let Some(tickets) = &held.tickets {
+                    // Said at once: other parts of the batch may still hold the same receipts open.
+                    tickets.resolve(0..held.batch.len(), |_| Outcome::Lost);
+                }
                 self.stats.lost += held.events();
                 self.release(&held);
                 self.report(What::Lost, held.events(), error.to_string());
@@ -80,14 +86,19 @@ impl Lane {
         Some(Action::Recover { after: self.cursor })
     }
 
-    pub(super) fn recovered(&mut self, result: Result<Option<(EntryId, StoredBatch)>, StorageError>, now: Moment) {
+    pub(super) fn recovered(
+        &mut self,
+        result: Result<Option<(EntryId, StoredBatch)>, StorageError>,
+        now: Moment,
+    ) {
         if self.storage_op.take_if(|op| matches!(op, StorageOp::Recover)).is_none() || self.abandoned {
             return;
         }
         match result {
             Ok(Some((id, stored))) => {
                 self.storage_pause = None;
-                let tickets = self.stored_tickets.pop_front_if(|(of, _)| *of == id).map(|(_, tickets)| tickets);
+                let tickets =
+                    self.stored_tickets.pop_front_if(|(of, _)| *of == id).map(|(_, tickets)| tickets);
                 let held = Held {
                     batch: stored.batch,
                     tickets,
@@ -96,7 +107,8 @@ impl Lane {
                     maybe: stored.maybe_persisted || self.doubtful == Some(id),
                     entry: Some(id),
                 };
-                self.replay = Some(Replay { entry: id, events: held.batch.len(), parts: VecDeque::from([held]) });
+                self.replay =
+                    Some(Replay { entry: id, events: held.batch.len(), parts: VecDeque::from([held]) });
             }
             Ok(None) => {
                 // Storage holds less than it took or said it held.

@@ -63,8 +63,7 @@ pub enum PartitionStrategy {
 
 impl PartitionStrategy {
     /// The names a configuration file may use.
-    pub(crate) const NAMES: &str =
-        "\"random\", \"sticky\", \"round_robin\", \"murmur2\", \"crc32\", \"fnv1a\", \"phash2\", \"md5\" (the same as phash2)";
+    pub(crate) const NAMES: &str = "\"random\", \"sticky\", \"round_robin\", \"murmur2\", \"crc32\", \"fnv1a\", \"phash2\", \"md5\" (the same as phash2)";
 
     /// A function of topic, partition count, key and value.
     ///

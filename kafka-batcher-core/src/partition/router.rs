@@ -17,6 +17,8 @@ pub struct Router {
     topic: Arc<str>,
     strategy: PartitionStrategy,
     seed: u64,
+    /// One more than the choice whose batch has begun.
+    began: AtomicU64,
     /// Counts choices: events for `random` and `round_robin`, moves for `sticky`.
     choices: AtomicU64,
 }
@@ -39,7 +41,7 @@ impl Router {
     /// A router for `topic`, random choices drawn from `seed`.
     #[must_use]
     pub fn new(topic: Arc<str>, strategy: PartitionStrategy, seed: u64) -> Self {
-        Self { topic, strategy, seed, choices: AtomicU64::new(0) }
+        Self { topic, strategy, seed, began: AtomicU64::new(0), choices: AtomicU64::new(0) }
     }
 
     /// The partition the event belongs to; `None` when it belongs to none and is to be spread.
@@ -48,7 +50,9 @@ impl Router {
     /// When a custom partitioner chooses a partition that does not exist.
     pub fn assigned(&self, partitions: NonZeroU32, event: &EventRef<'_>) -> Result<Option<u32>, RouteError> {
         let by_key = match &self.strategy {
-            PartitionStrategy::Random | PartitionStrategy::Sticky | PartitionStrategy::RoundRobin => return Ok(None),
+            PartitionStrategy::Random | PartitionStrategy::Sticky | PartitionStrategy::RoundRobin => {
+                return Ok(None);
+            }
             PartitionStrategy::Custom(custom) => {
                 return match custom.partition(&self.topic, partitions, event) {
                     Some(chosen) if chosen >= partitions.get() => {
@@ -73,7 +77,8 @@ impl Router {
                 below(mix(self.seed.wrapping_add(self.choices.fetch_add(1, Relaxed))), partitions.get())
             }
             PartitionStrategy::RoundRobin => {
-                (self.seed.wrapping_add(self.choices.fetch_add(1, Relaxed)) % u64::from(partitions.get())) as u32
+                (self.seed.wrapping_add(self.choices.fetch_add(1, Relaxed)) % u64::from(partitions.get()))
+                    as u32
             }
             _ => below(mix(self.seed.wrapping_add(self.choices.load(Relaxed))), partitions.get()),
         }
@@ -83,6 +88,15 @@ impl Router {
     #[must_use]
     pub const fn may_choose(&self) -> bool {
         !matches!(self.strategy, PartitionStrategy::RoundRobin)
+    }
+
+    /// A spread event was the first of a batch in the partition of the current choice. The second time,
+    /// the batch before has left, and `sticky` moves on.
+    pub fn batch_began(&self, partitions: NonZeroU32) {
+        let choice = self.choices.load(Relaxed) + 1;
+        if self.began.swap(choice, Relaxed) == choice {
+            self.batch_left(partitions);
+        }
     }
 
     /// A batch of spread events has left: `sticky` moves on.
@@ -157,9 +171,13 @@ mod tests {
     fn a_key_always_goes_to_the_same_partition() {
         for strategy in ["murmur2", "crc32", "fnv1a", "phash2", "md5"] {
             let router = router(strategy.parse().unwrap());
-            let of = |key: &str| router.assigned(TWELVE, &EventRef::of_record(keyed(key).as_ref())).unwrap().unwrap();
+            let of = |key: &str| {
+                router.assigned(TWELVE, &EventRef::of_record(keyed(key).as_ref())).unwrap().unwrap()
+            };
             assert_eq!(of("N14228"), of("N14228"), "{strategy}");
-            assert!((0..100).map(|i| of(&i.to_string())).collect::<std::collections::BTreeSet<_>>().len() > 6);
+            assert!(
+                (0..100).map(|i| of(&i.to_string())).collect::<std::collections::BTreeSet<_>>().len() > 6
+            );
         }
     }
 

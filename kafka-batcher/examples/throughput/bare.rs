@@ -50,7 +50,8 @@ fn hand_over(rk: *mut rd::rd_kafka_t, topic: *mut rd::rd_kafka_topic_t, partitio
     use rd::rd_kafka_vtype_t as V;
     type U = rd::rd_kafka_vu_s__bindgen_ty_1;
     let vu = |vtype, u| rd::rd_kafka_vu_t { vtype, u };
-    let value = rd::rd_kafka_vu_s__bindgen_ty_1__bindgen_ty_1 { ptr: value.as_ptr() as *mut _, size: value.len() };
+    let value =
+        rd::rd_kafka_vu_s__bindgen_ty_1__bindgen_ty_1 { ptr: value.as_ptr() as *mut _, size: value.len() };
     let vus = [
         vu(V::RD_KAFKA_VTYPE_RKT, U { rkt: topic }),
         vu(V::RD_KAFKA_VTYPE_PARTITION, U { i32_: partition }),

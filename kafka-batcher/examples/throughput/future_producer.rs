@@ -32,10 +32,13 @@ async fn send(producer: &FutureProducer, load: &Load) -> Result<(), String> {
             finish(open.pop_front()).await?;
         }
         loop {
-            let record = FutureRecord::<(), _>::to(&load.topic).partition(load.partition(event)).payload(&value);
+            let record =
+                FutureRecord::<(), _>::to(&load.topic).partition(load.partition(event)).payload(&value);
             match producer.send_result(record) {
                 Ok(report) => break open.push_back(report),
-                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) => finish(open.pop_front()).await?,
+                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) => {
+                    finish(open.pop_front()).await?
+                }
                 Err((error, _)) => return Err(error.to_string()),
             }
         }
