@@ -181,7 +181,7 @@ async fn a_caller_that_waits_for_room_hears_of_the_end() {
     collector.add("a").await.unwrap();
     let waiting = tokio::spawn(async move { collector.add("b").await.map_err(|e| e.kind) });
     tokio::task::yield_now().await;
-    assert_eq!(batcher.shutdown(ms(20)).await.lost, 0);
+    assert_eq!(batcher.shutdown(ms(20)).await.lost, 1, "storage takes nothing");
     assert!(matches!(within(waiting).await.unwrap().unwrap(), Err(AddErrorKind::Closed)));
 }
 
