@@ -19,7 +19,7 @@
 //! | to | look at |
 //! |---|---|
 //! | add events of your own type | [`Event`], [`Payload`] |
-//! | write a producer | [`Producer`], [`ProduceFailure`], [`Batch::records`] |
+//! | write a producer | [`Producer`], [`ProduceFailure`], [`Batch::records`]; [`MemoryProducer`] is the reference |
 //! | write storage | [`TempStorage`]; [`MemoryStorage`] is the reference |
 //! | write a partitioner, a flusher | [`Partitioner`], [`BatchFlusher`] |
 //! | hear of errors, count | [`ErrorNotifier`], [`Telemetry`] |

@@ -1,14 +1,16 @@
 //! The seam to a Kafka client.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::num::NonZeroU32;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 
 use crate::batch::Batch;
 use crate::config::TopicConfig;
+use crate::record::Record;
 
 /// A Kafka client: starts, tells partition counts, and sends batches.
 ///
@@ -238,4 +240,70 @@ impl ProduceFailure {
         failed.dedup();
         Self { error, persistence, failed: Failed::Some(failed) }
     }
+}
+
+/// A Kafka in memory: any topic, the same number of partitions each, nothing ever fails.
+///
+/// The reference implementation of [`Producer`]: for tests of an application, and to see what a batcher
+/// would send.
+#[derive(Debug)]
+pub struct MemoryProducer {
+    partitions: NonZeroU32,
+    logs: Mutex<BTreeMap<(Arc<str>, u32), Vec<Record>>>,
+}
+
+impl MemoryProducer {
+    /// A producer whose topics have so many partitions.
+    #[must_use]
+    pub fn new(partitions: NonZeroU32) -> Self {
+        Self { partitions, logs: Mutex::default() }
+    }
+
+    /// What was sent to a partition, in order; a record's place is its offset.
+    #[must_use]
+    pub fn records(&self, topic: &str, partition: u32) -> Vec<Record> {
+        self.logs().get(&(topic.into(), partition)).cloned().unwrap_or_default()
+    }
+
+    fn logs(&self) -> MutexGuard<'_, BTreeMap<(Arc<str>, u32), Vec<Record>>> {
+        self.logs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[async_trait]
+impl Producer for MemoryProducer {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities { window: 1, acks: true, idempotence: true, repeated_headers: true, null_headers: true }
+    }
+
+    async fn connect(&self, _timeout: Duration) -> Result<(), ProduceError> {
+        Ok(())
+    }
+
+    async fn partition_count(&self, _topic: &str, _timeout: Duration) -> Result<NonZeroU32, ProduceError> {
+        Ok(self.partitions)
+    }
+
+    async fn create_topic(&self, _topic: &TopicConfig, _timeout: Duration) -> Result<(), ProduceError> {
+        Ok(())
+    }
+
+    async fn produce(
+        &self,
+        request: &ProduceRequest,
+        _timeout: Duration,
+    ) -> Result<Delivered, ProduceFailure> {
+        if request.partition >= self.partitions.get() {
+            let message = format!("partition {} of {} partitions", request.partition, self.partitions);
+            let error = ProduceError::new(ErrorKind::UnknownTopic, message);
+            return Err(ProduceFailure::whole(error, Persistence::NotPersisted));
+        }
+        let mut logs = self.logs();
+        let log = logs.entry((Arc::clone(&request.topic.topic_name), request.partition)).or_default();
+        let base_offset = i64::try_from(log.len()).ok();
+        log.extend(request.batch.records().map(|record| record.to_owned()));
+        Ok(Delivered::at(base_offset))
+    }
+
+    async fn close(&self, _timeout: Duration) {}
 }

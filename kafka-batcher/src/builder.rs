@@ -52,8 +52,30 @@ impl Builder {
     }
 
     /// The Kafka client. Default: librdkafka, with feature `rdkafka`.
-    pub fn producer(mut self, producer: impl Producer + 'static) -> Self {
-        self.producer = Some(Arc::new(producer));
+    pub fn producer(self, producer: impl Producer + 'static) -> Self {
+        self.shared_producer(Arc::new(producer))
+    }
+
+    /// As [`producer`](Self::producer), for a client the application keeps a hand on.
+    ///
+    /// ```
+    /// # use std::{num::NonZeroU32, sync::Arc, time::Duration};
+    /// use kafka_batcher::{KafkaBatcher, KafkaConfig, MemoryProducer, TopicSettings};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let kafka = Arc::new(MemoryProducer::new(NonZeroU32::MIN));
+    /// let config = KafkaConfig::new("nowhere:1").with_topic(TopicSettings::new("flights"));
+    /// let batcher = KafkaBatcher::builder().config(config).shared_producer(kafka.clone()).build()?;
+    /// let collector = batcher.collector("flights").ok_or("no such topic")?;
+    /// collector.add(("N14228", "took off")).await?;
+    /// let report = batcher.shutdown(Duration::from_secs(5)).await;
+    /// assert_eq!((report.delivered, kafka.records("flights", 0).len()), (1, 1));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn shared_producer(mut self, producer: Arc<dyn Producer>) -> Self {
+        self.producer = Some(producer);
         self
     }
 

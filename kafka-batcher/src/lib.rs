@@ -49,9 +49,9 @@ pub use kafka_batcher_core::collector::CollectorState;
 pub use kafka_batcher_core::config::{Compression, OnUnavailable, RequiredAcks, Sasl, SaslMechanism, Tls};
 pub use kafka_batcher_core::{
     Batch, BatchFlusher, ConfigError, DeadLetter, DeadRecord, ErrorKind, ErrorNotifier, Event, EventError,
-    EventRef, FlushReason, Headers, Json, KafkaConfig, LaneId, MemoryDeadLetters, MemoryStorage, Outcome,
-    PartitionStrategy, Partitioner, Payload, Producer, Receipt, Record, RecordRef, Report, Telemetry,
-    TempStorage, TopicConfig, TopicSettings, What,
+    EventRef, FlushReason, Headers, Json, KafkaConfig, LaneId, MemoryDeadLetters, MemoryProducer,
+    MemoryStorage, Outcome, PartitionStrategy, Partitioner, Payload, Producer, Receipt, Record, RecordRef,
+    Report, Telemetry, TempStorage, TopicConfig, TopicSettings, What,
 };
 /// The producer on librdkafka.
 #[cfg(feature = "rdkafka")]
