@@ -249,8 +249,11 @@ impl ProduceFailure {
 #[derive(Debug)]
 pub struct MemoryProducer {
     partitions: NonZeroU32,
-    logs: Mutex<BTreeMap<(Arc<str>, u32), Vec<Record>>>,
+    logs: Mutex<Logs>,
 }
+
+/// What is in each partition of each topic.
+type Logs = BTreeMap<(Arc<str>, u32), Vec<Record>>;
 
 impl MemoryProducer {
     /// A producer whose topics have so many partitions.
@@ -265,7 +268,7 @@ impl MemoryProducer {
         self.logs().get(&(topic.into(), partition)).cloned().unwrap_or_default()
     }
 
-    fn logs(&self) -> MutexGuard<'_, BTreeMap<(Arc<str>, u32), Vec<Record>>> {
+    fn logs(&self) -> MutexGuard<'_, Logs> {
         self.logs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
