@@ -6,7 +6,8 @@ use bytes::{Bytes, BytesMut};
 use kafka_batcher_core::batch::Identity;
 use kafka_batcher_core::{Batch, BatchBuilder, Record};
 use kafka_protocol::records::{
-    Compression, Record as TheirRecord, RecordBatchDecoder, RecordBatchEncoder, RecordEncodeOptions, TimestampType,
+    Compression, Record as TheirRecord, RecordBatchDecoder, RecordBatchEncoder, RecordEncodeOptions,
+    TimestampType,
 };
 use proptest::collection::vec;
 use proptest::option;
@@ -30,16 +31,18 @@ fn any_record() -> impl Strategy<Value = Record> {
     let bytes = || option::of(vec(any::<u8>(), 0..300));
     // Their headers are a map: names that differ, in any order. Repeats are tested by hand, below.
     let headers = proptest::collection::btree_map("[a-z]{1,8}", bytes(), 0..4);
-    (bytes(), bytes(), headers, option::of(0..4_000_000_000_000_i64)).prop_map(|(key, value, headers, timestamp)| {
-        let mut record = Record::default();
-        record.key = key.map(Into::into);
-        record.value = value.map(Into::into);
-        for (name, value) in headers {
-            record.headers.push(name, value.map(Into::into));
-        }
-        record.timestamp = timestamp;
-        record
-    })
+    (bytes(), bytes(), headers, option::of(0..4_000_000_000_000_i64)).prop_map(
+        |(key, value, headers, timestamp)| {
+            let mut record = Record::default();
+            record.key = key.map(Into::into);
+            record.value = value.map(Into::into);
+            for (name, value) in headers {
+                record.headers.push(name, value.map(Into::into));
+            }
+            record.timestamp = timestamp;
+            record
+        },
+    )
 }
 
 proptest! {
@@ -96,9 +99,11 @@ fn a_repeated_header_is_written_twice_in_order() {
     let batch = encode(&[record]);
     // Their map keeps the last of a name: it is there, behind the first.
     let read = decode(batch.as_bytes());
-    let last = read[0].headers.iter().find(|(name, _)| name.as_str() == "h").and_then(|(_, value)| value.clone());
+    let last =
+        read[0].headers.iter().find(|(name, _)| name.as_str() == "h").and_then(|(_, value)| value.clone());
     assert_eq!(last, Some(Bytes::from_static(b"3")));
-    let ours: Vec<_> = batch.records().next().into_iter().flat_map(|r| r.headers.iter().map(|h| h.name)).collect();
+    let ours: Vec<_> =
+        batch.records().next().into_iter().flat_map(|r| r.headers.iter().map(|h| h.name)).collect();
     assert_eq!(ours, ["h", "other", "h"]);
 }
 
@@ -107,8 +112,8 @@ fn an_identity_is_where_they_look_for_it() {
     let identity = Identity { producer_id: 4711, producer_epoch: 3, base_sequence: 100 };
     let batch = encode(&[Record::new("a"), Record::new("b")]).stamped(identity);
     let read = decode(batch.as_bytes());
-    assert_eq!(read.iter().map(|r| (r.producer_id, r.producer_epoch, r.sequence)).collect::<Vec<_>>(), [
-        (4711, 3, 100),
-        (4711, 3, 101)
-    ]);
+    assert_eq!(
+        read.iter().map(|r| (r.producer_id, r.producer_epoch, r.sequence)).collect::<Vec<_>>(),
+        [(4711, 3, 100), (4711, 3, 101)]
+    );
 }

@@ -36,7 +36,10 @@ fn push(shard: &mut Shard, value: &str, now: Moment) -> Result<(), PushError> {
 /// What it wants done now, but for what is only to be told.
 fn actions(shard: &mut Shard, now: Moment) -> Vec<Action> {
     let told = |action: &Action| matches!(action, Action::Sealed { .. } | Action::Report(_));
-    std::iter::from_fn(|| shard.poll_action(now)).map(|(_, action)| action).filter(|action| !told(action)).collect()
+    std::iter::from_fn(|| shard.poll_action(now))
+        .map(|(_, action)| action)
+        .filter(|action| !told(action))
+        .collect()
 }
 
 fn values(action: &Action) -> Vec<String> {
@@ -91,7 +94,8 @@ fn defect_07_a_failed_batch_is_stored_once() {
     push(&mut shard, "1", at(0)).unwrap();
     push(&mut shard, "2", at(0)).unwrap();
     let sent = actions(&mut shard, at(0));
-    let failure = ProduceFailure::whole(ProduceError::new(ErrorKind::Transient, "down"), Persistence::NotPersisted);
+    let failure =
+        ProduceFailure::whole(ProduceError::new(ErrorKind::Transient, "down"), Persistence::NotPersisted);
     answer(&mut shard, &sent[0], Err(failure), at(1));
     let stored = actions(&mut shard, at(1));
     assert_eq!((stored.len(), values(&stored[0])), (1, vec!["1".to_owned(), "2".to_owned()]));
@@ -106,7 +110,12 @@ fn defect_08_what_was_delivered_is_not_kept() {
     }
     let sent = actions(&mut shard, at(0));
     let error = ProduceError::new(ErrorKind::Transient, "down");
-    answer(&mut shard, &sent[0], Err(ProduceFailure::some(error, Persistence::NotPersisted, vec![3, 2])), at(1));
+    answer(
+        &mut shard,
+        &sent[0],
+        Err(ProduceFailure::some(error, Persistence::NotPersisted, vec![3, 2])),
+        at(1),
+    );
     assert_eq!(values(&actions(&mut shard, at(1))[0]), ["3", "4"]);
     assert_eq!(shard.lanes()[0].stats().delivered, 2);
 }
@@ -118,7 +127,8 @@ fn defect_11_newer_events_wait_behind_a_failed_batch() {
     push(&mut shard, "old", at(0)).unwrap();
     let sent = actions(&mut shard, at(0));
     push(&mut shard, "new", at(1)).unwrap();
-    let failure = ProduceFailure::whole(ProduceError::new(ErrorKind::Transient, "down"), Persistence::NotPersisted);
+    let failure =
+        ProduceFailure::whole(ProduceError::new(ErrorKind::Transient, "down"), Persistence::NotPersisted);
     answer(&mut shard, &sent[0], Err(failure), at(2));
     let next = actions(&mut shard, at(2));
     assert!(matches!(next[0], Action::Store(_)) && next.len() == 1, "{next:?}");
@@ -128,7 +138,8 @@ fn defect_11_newer_events_wait_behind_a_failed_batch() {
 /// There `min_delay` let a batch outgrow every limit.
 #[test]
 fn defect_13_a_batch_held_by_min_delay_stays_within_max_batch_bytesize() {
-    let delayed = topic().batch_size(1).min_delay(Duration::from_secs(60)).max_wait_time(Duration::from_secs(60));
+    let delayed =
+        topic().batch_size(1).min_delay(Duration::from_secs(60)).max_wait_time(Duration::from_secs(60));
     let mut shard = shard(delayed.max_batch_bytesize(1000));
     push(&mut shard, "first", at(0)).unwrap();
     let first = actions(&mut shard, at(0));
@@ -187,7 +198,10 @@ fn defect_16_an_unknown_key_is_an_error_that_names_the_nearest() {
         ("endpoints = 'a:1'\nbatch_sise = 1", "unknown setting `batch_sise`; did you mean `batch_size`?"),
         ("endpoints = 'a:1'\n[[topics]]\ntopic_name = 't'\nmax_wait = 1", "did you mean `max_wait_time`?"),
         ("endpoints = 'a:1'\n[[topics]]\ntopic_name = 't'\nsasl = 1", "`sasl` belongs to the whole client"),
-        ("endpoints = 'a:1'\n[sasl]\nmechanism = 'plain'\nlogin = 'u'\npasword = 'p'", "did you mean `sasl.password`?"),
+        (
+            "endpoints = 'a:1'\n[sasl]\nmechanism = 'plain'\nlogin = 'u'\npasword = 'p'",
+            "did you mean `sasl.password`?",
+        ),
         ("batch_size = 1", "setting `endpoints` is required"),
     ] {
         let error = config(text).unwrap_err();
@@ -222,7 +236,10 @@ fn a_bad_value_is_named_with_its_key_and_what_is_allowed() {
     }
     for endpoints in ["", "a", "a:", "a:x", "a:0", ":1", "a:1,,b:2", "http://a:1", "::1:9092"] {
         let error = KafkaConfig::new(endpoints).validate().unwrap_err();
-        assert!(matches!(&error, ConfigError::Invalid { key, .. } if key == "endpoints"), "{endpoints}: {error}");
+        assert!(
+            matches!(&error, ConfigError::Invalid { key, .. } if key == "endpoints"),
+            "{endpoints}: {error}"
+        );
     }
     for endpoints in ["a:1", " a:1 , b:2 ", "[::1]:9092", "10.0.0.1:9092"] {
         assert!(KafkaConfig::new(endpoints).validate().is_ok(), "{endpoints}");

@@ -1,1 +1,124 @@
-//! See the workspace README.
+//! Sends the batches of `kafka-batcher` with librdkafka.
+//!
+//! [`RdkafkaProducer`] implements the batcher's [`Producer`](kafka_batcher_core::Producer): it reaches the cluster,
+//! counts and creates topics' partitions, and hands each batch over to librdkafka record by record without copying a
+//! value and without an allocation of its own for a record.
+//!
+//! ```text
+//!   produce(batch)                                librdkafka, one client for each of `acks`
+//!        │                                        ┌──────────────────────────────────────┐
+//!        │ ticket 71, 72, 73 … for the records    │  partition queue ─► message set ─► broker
+//!        ├── rd_kafka_produceva, one a record ───►│   │ values stay in the batch         │ │
+//!        │                                        └───┼──────────────────────────────────┼─┘
+//!   ┌────▼────────────────────┐                       │                                  │
+//!   │ parcel: the batch, what │◄──────────────────────┘                                  │
+//!   │ became of its records,  │   delivery reports, a whole request's at a time          │
+//!   │ who waits               │◄───────────────── the client's one polling thread ◄──────┘
+//!   └────┬────────────────────┘
+//!        ▼ all reported, or the deadline
+//!   Delivered / ProduceFailure
+//! ```
+//!
+//! # Example
+//!
+//! ```no_run
+//! use std::sync::Arc;
+//! use std::time::Duration;
+//!
+//! use kafka_batcher_core::config::{KafkaConfig, TopicSettings};
+//! use kafka_batcher_core::{BatchBuilder, ProduceRequest, Producer, Record};
+//! use kafka_batcher_rdkafka::RdkafkaProducer;
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let config = KafkaConfig::new("localhost:9092").with_topic(TopicSettings::new("flights"));
+//! let producer = RdkafkaProducer::new(&config)?; // checks everything, connects to nothing
+//! producer.connect(Duration::from_secs(5)).await?;
+//!
+//! let mut batch = BatchBuilder::new();
+//! batch.push(&Record::new("landed").with_key("N14228").as_ref(), 1_700_000_000_000, None, 1_000_000);
+//! let topic = Arc::new(config.topics()?.remove(0));
+//! let request = ProduceRequest::new(topic, 0, batch.seal().expect("one record"));
+//! let delivered = producer.produce(&request, Duration::from_secs(10)).await?;
+//! println!("at offset {:?}", delivered.base_offset);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Settings
+//!
+//! librdkafka's properties are derived from the batcher's configuration; every entry of
+//! [`KafkaConfig::property`](kafka_batcher_core::KafkaConfig::property) is then passed on as it is and wins. Those that
+//! matter most:
+//!
+//! | property | value | why |
+//! | --- | --- | --- |
+//! | `acks`, `enable.idempotence` | of the topic; `true` with all | a client for each of `acks` in use |
+//! | `message.timeout.ms` | `produce_timeout` − 1.2 s, or half of it if it is below 2.4 s | librdkafka looks at its clock once a second; so its verdict, which tells whether a record was written, comes before ours |
+//! | `linger.ms` | 0; 2 without idempotence | batches arrive complete |
+//! | `batch.size`, `message.max.bytes` | the largest `max_batch_bytesize`, 1 MB at least, and 64 KiB | a batch travels in one request, or few |
+//! | `queue.buffering.max.messages` | 0, unlimited | memory is bounded by the batcher |
+//! | `allow.auto.create.topics` | `false` | topics are created on request only |
+//! | `compression.codec` | of the topic | |
+//!
+//! A property of a client holds for all topics; `message.timeout.ms` cannot follow the timeout of a single call. A call
+//! whose timeout is shorter is answered in time all the same, but then nobody knows whether the records were written.
+//!
+//! # What it promises
+//!
+//! * A call ends within its timeout, whatever the brokers do, give or take the executor's punctuality.
+//! * A failure names exactly the records that failed, and says whether they may have been written. Records that were
+//!   never handed to librdkafka, as behind one that is refused for its size, count as failed and not written.
+//! * A batch's buffer is kept until librdkafka is done with it, and not longer, also when the call is given up or
+//!   dropped. What is dropped may or may not be written.
+//! * The executor is never blocked: what blocks runs on the polling thread or on tokio's blocking threads. Handing over
+//!   pauses for other tasks every 1000 records. A tokio runtime with time enabled is needed.
+//! * "Delivered" means that a broker said so. librdkafka itself takes records for delivered when later ones were, which
+//!   is wrong on a broker that does not know the producer; records without an offset therefore count as failed, maybe
+//!   written (not with `acks` 0, where nobody answers).
+//!
+//! # Order
+//!
+//! Records of a batch, and the batches of successive calls for one partition, are written in order. In detail, and what
+//! remains:
+//!
+//! * With idempotence brokers refuse what arrives out of order, and librdkafka repairs it. A broker checks that only for
+//!   producers it knows. So the first record of the first batch to a partition, and of the first after a failure or ten
+//!   minutes of silence, goes alone, and the others follow when it is acknowledged. Without that about one in ten
+//!   batches to topics just created lost its first few records (librdkafka 2.12, Kafka 4.1).
+//! * When one message set of a batch fails for good and a later one is delivered, sending the failed records again puts
+//!   them behind. A batch within `max_batch_bytesize` is one to four message sets, and those for a failure to pass
+//!   between must be in flight together, which librdkafka allows for the first few records only; time runs out for
+//!   all records of a batch at once, as they are enqueued within milliseconds.
+//! * Without idempotence (`acks` 0 or 1) a request that is refused and tried again, as when leadership moves, can fall
+//!   behind one that was made meanwhile. `linger.ms` of 2 makes a batch of some thousand records one request, which
+//!   can't overtake itself.
+//! * After a call that ended at its own deadline (not librdkafka's) records may still be in librdkafka's queue, and be
+//!   written after what is sent next. With `timeout` at `produce_timeout` that takes a stalled client.
+//! * A duplicate can arise when the same records are sent again after `MaybePersisted`, and, rarely, through
+//!   librdkafka on leader changes (its issue 4953).
+//!
+//! # Limits
+//!
+//! * A timestamp of 0 is sent as 1: librdkafka takes 0 for "now".
+//! * A fatal error of the idempotent producer is reported as [`ErrorKind::Fatal`](kafka_batcher_core::ErrorKind);
+//!   [`connect`](kafka_batcher_core::Producer::connect) then makes a new client.
+//! * On 32-bit machines four billion records can be in flight, not more.
+//!
+//! # Cargo features
+//!
+//! librdkafka is built along (C compiler and make). `libz` (default): gzip. `zstd`: zstd. `ssl`, `ssl-vendored`: TLS and
+//! SCRAM. `gssapi`, `gssapi-vendored`: Kerberos. `lz4`: the external liblz4. Snappy, lz4 and SASL PLAIN are always
+//! there. Settings that need a feature which is not enabled are refused by [`RdkafkaProducer::new`].
+//!
+//! librdkafka's log goes to `tracing`, target `kafka_batcher::rdkafka`.
+
+mod client;
+mod code;
+mod config;
+mod error;
+mod ffi;
+mod parcel;
+mod producer;
+
+pub use error::SetupError;
+pub use producer::RdkafkaProducer;

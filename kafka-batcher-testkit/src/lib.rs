@@ -1,1 +1,27 @@
-//! See the workspace README.
+//! Fixtures for testing `kafka-batcher` and adapters to it.
+//!
+//! | module | feature | what it is |
+//! | --- | --- | --- |
+//! | [`embedded`] | `embedded` | a Kafka broker inside the test's own process, with faults on demand |
+//! | [`reader`] | `embedded` | reads a whole topic back, from that broker or from a real one |
+//! | [`scripted`] | | a producer that fails, hangs and loses answers as scripted |
+//!
+//! ```
+//! # #[cfg(feature = "embedded")]
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use kafka_batcher_testkit::embedded::EmbeddedBroker;
+//!
+//! let broker = EmbeddedBroker::start(1)?;
+//! broker.create_topic("flights", 4)?;
+//! println!("connect to {}", broker.bootstrap());
+//! # Ok(())
+//! # }
+//! # #[cfg(not(feature = "embedded"))]
+//! # fn main() {}
+//! ```
+
+#[cfg(feature = "embedded")]
+pub mod embedded;
+#[cfg(feature = "embedded")]
+pub mod reader;
+pub mod scripted;

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use kafka_batcher_core::{
-    Capabilities, Delivered, ErrorKind, Persistence, ProduceError, ProduceFailure, ProduceRequest, Producer, Record,
-    TopicConfig,
+    Capabilities, Delivered, ErrorKind, Persistence, ProduceError, ProduceFailure, ProduceRequest, Producer,
+    Record, TopicConfig,
 };
 use tokio::sync::Notify;
 
@@ -122,7 +122,9 @@ impl ScriptedProducer {
     /// The values in Kafka as text, partition by partition, in order.
     #[must_use]
     pub fn values(&self, topic: &str, partition: u32) -> Vec<String> {
-        let text = |record: &Record| String::from_utf8_lossy(record.value.as_deref().unwrap_or_default()).into_owned();
+        let text = |record: &Record| {
+            String::from_utf8_lossy(record.value.as_deref().unwrap_or_default()).into_owned()
+        };
         self.log(topic, partition).iter().map(text).collect()
     }
 
@@ -206,7 +208,11 @@ impl Producer for ScriptedProducer {
         if !state.up {
             return Err(error(ErrorKind::Transient));
         }
-        state.topics.get(topic).and_then(|count| NonZeroU32::new(*count)).ok_or_else(|| error(ErrorKind::UnknownTopic))
+        state
+            .topics
+            .get(topic)
+            .and_then(|count| NonZeroU32::new(*count))
+            .ok_or_else(|| error(ErrorKind::UnknownTopic))
     }
 
     async fn create_topic(&self, topic: &TopicConfig, _timeout: Duration) -> Result<(), ProduceError> {
@@ -214,7 +220,11 @@ impl Producer for ScriptedProducer {
         Ok(())
     }
 
-    async fn produce(&self, request: &ProduceRequest, timeout: Duration) -> Result<Delivered, ProduceFailure> {
+    async fn produce(
+        &self,
+        request: &ProduceRequest,
+        timeout: Duration,
+    ) -> Result<Delivered, ProduceFailure> {
         let step = {
             let mut state = self.state();
             state.calls.push((request.partition, request.batch.len()));

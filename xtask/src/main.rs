@@ -2,17 +2,39 @@
 //!
 //! | task | what it does |
 //! | --- | --- |
+//! | `demo` | builds and runs the demonstration: real events, and a broker that goes away and comes back |
+//! | `test-matrix` | runs the tests, features × backend × broker, and prints what ran where |
 //! | `broker` | runs real Apache Kafka nodes on loopback, and kills, stops and restarts them for tests |
+//! | `bench` | how fast it is, against what people use, in the same run |
+//! | `purity` | checks what crates may depend on, and that the core reads no clock |
+//! | `planted` | breaks the code on purpose, bug by bug, and checks that the tests go red |
+//! | `flights` | sends a year of flights into real Kafka and checks with another client what arrived |
+//! | `dump-log-check` | has Kafka's own tool read batches that our encoder wrote |
 //!
-//! A new task is a module with a clap `Command` and a `run` that returns the exit code, and one line in each of
-//! [`Task`] and [`main`]. Tasks print progress to stderr, and only what a script would read to stdout.
+//! A new task is a module with a clap `Command` or `Args` and a `run` that returns the exit code, and one line in each
+//! of [`Task`] and [`main`]. Tasks print progress to stderr, and only what a script would read to stdout.
 
+mod bench;
 mod broker;
+mod children;
+mod compilers;
+mod demo;
+mod dump_log;
 mod error;
+mod files;
+mod flights;
+mod matrix;
+mod planted;
+mod purity;
+mod table;
+mod workspace;
 
-use std::process::ExitCode;
+use std::io::{self, Write};
+use std::process::{ExitCode, ExitStatus};
 
 use clap::{Parser, Subcommand};
+
+use crate::error::{Context, Result};
 
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask", about = "Chores of the kafka-batcher workspace")]
@@ -23,17 +45,52 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Task {
+    /// Watch real events go through while the broker disappears and comes back
+    Demo(demo::Demo),
+    /// Run the tests with each choice of features, and print what ran where
+    TestMatrix(matrix::Matrix),
     /// Real Apache Kafka on loopback, to test against
     #[command(subcommand)]
     Broker(broker::Command),
+    /// Measure against what people use
+    #[command(subcommand)]
+    Bench(bench::Bench),
+    /// Check what the crates depend on, and that the core reads no clock
+    Purity,
+    /// Break the code on purpose, bug by bug, and see the tests go red
+    Planted(planted::Planted),
+    /// Send a year of flights into real Kafka, and check with another client what arrived
+    Flights(flights::Flights),
+    /// Have Kafka's own tool read batches that our encoder wrote
+    DumpLogCheck,
 }
 
 fn main() -> ExitCode {
     let outcome = match Cli::parse().task {
+        Task::Demo(options) => demo::run(&options),
+        Task::TestMatrix(options) => matrix::run(&options),
         Task::Broker(command) => broker::run(command),
+        Task::Bench(bench) => bench::run(&bench),
+        Task::Purity => purity::run(),
+        Task::Planted(options) => planted::run(&options),
+        Task::Flights(options) => flights::run(&options),
+        Task::DumpLogCheck => dump_log::run(),
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("error: {error}");
         ExitCode::FAILURE
     })
+}
+
+/// The exit code of a program, as one's own.
+fn exit_code(status: ExitStatus) -> ExitCode {
+    // By a signal: there is no code.
+    let code = status.code().and_then(|code| u8::try_from(code).ok());
+    code.map_or(ExitCode::FAILURE, ExitCode::from)
+}
+
+/// To stdout, without the panic of `println!` when the reader has gone.
+fn print(text: &str) -> Result<()> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).context(|| "cannot write to stdout")
 }

@@ -16,6 +16,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Context, Error, Result};
+use crate::files::{create_dir_all, remove_dir_all, write};
 
 /// Controllers listen this far above the clients' ports.
 const CONTROLLER_OFFSET: u16 = 100;
@@ -33,9 +34,7 @@ pub(crate) struct Layout {
 
 impl Layout {
     pub(crate) fn find() -> Result<Self> {
-        // Cargo sets this for `cargo xtask`; the compiled-in one serves a binary that is run by hand.
-        let manifest = std::env::var_os("CARGO_MANIFEST_DIR")
-            .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
+        let manifest = manifest();
         let workspace = manifest
             .parent()
             .ok_or_else(|| Error::new(format!("{} has no parent folder", manifest.display())))?
@@ -129,21 +128,14 @@ impl Layout {
     }
 }
 
-pub(crate) fn create_dir_all(path: &Path) -> Result<()> {
-    fs::create_dir_all(path).context(|| format!("cannot create {}", path.display()))
-}
-
-pub(crate) fn remove_dir_all(path: &Path) -> Result<()> {
-    match fs::remove_dir_all(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(error).context(|| format!("cannot remove {}", path.display()))
-        }
-        _ => Ok(()),
-    }
-}
-
-pub(crate) fn write(path: &Path, text: &str) -> Result<()> {
-    fs::write(path, text).context(|| format!("cannot write {}", path.display()))
+/// The folder of this crate, which holds the pom.
+fn manifest() -> PathBuf {
+    // Cargo sets it for `cargo xtask`, but for a test that calls this program it names the folder of the test's crate.
+    // The compiled-in one serves there, and where the program is run by hand.
+    let from_cargo = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
+    from_cargo
+        .filter(|manifest| manifest.join("kafka").join("pom.xml").is_file())
+        .unwrap_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")))
 }
 
 /// The shape of a cluster, from which every port, path and configuration follows.

@@ -5,8 +5,9 @@ use std::io;
 use std::process::{Command, Stdio};
 
 use super::java;
-use super::layout::{self, Layout};
+use super::layout::Layout;
 use crate::error::{Context, Error, Result};
+use crate::files;
 
 /// Makes sure that the jars of this pom are there; does nothing if they are.
 pub(crate) fn ensure_jars(layout: &Layout) -> Result<()> {
@@ -18,7 +19,7 @@ pub(crate) fn ensure_jars(layout: &Layout) -> Result<()> {
     }
     eprintln!("resolving Kafka's jars with Maven, into {}", layout.jars().display());
     // Jars of another pom must not stay on the class path.
-    layout::remove_dir_all(&layout.jars())?;
+    files::remove_dir_all(&layout.jars())?;
     let mut directory = std::ffi::OsString::from("-DoutputDirectory=");
     directory.push(layout.jars());
     let status = Command::new("mvn")
@@ -31,7 +32,7 @@ pub(crate) fn ensure_jars(layout: &Layout) -> Result<()> {
         .stdout(io::stderr())
         .status();
     match status {
-        Ok(status) if status.success() => layout::write(&layout.jars_stamp(), &pom),
+        Ok(status) if status.success() => files::write(&layout.jars_stamp(), &pom),
         Ok(status) => Err(Error::new(format!("Maven could not resolve Kafka's jars ({status})"))),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             Err(Error::new(format!("there is no `mvn`.\n{}", java::advice())))

@@ -10,23 +10,27 @@ mod layout;
 mod maven;
 mod metadata;
 mod node;
-mod process;
+pub(crate) mod process;
 mod ready;
+mod session;
 mod up;
 
-use std::io::{self, Write};
 use std::process::{ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use clap::{Args, Subcommand};
 
 use crate::error::{Context, Error, Result};
+use crate::{exit_code, files, print};
 use layout::{Cluster, Layout};
 use node::Node;
 use process::{Signal, State};
+pub(crate) use session::Session;
 
 /// Tests find their cluster by it. Set before `up`, it names one that is not ours to run.
-const BOOTSTRAP: &str = "KAFKA_BATCHER_BOOTSTRAP";
+pub(crate) const BOOTSTRAP: &str = "KAFKA_BATCHER_BOOTSTRAP";
+/// The program that tests call to kill and restart nodes, as in `$KAFKA_BATCHER_BROKER_CTL broker kill 1`.
+pub(crate) const CTL: &str = "KAFKA_BATCHER_BROKER_CTL";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -100,7 +104,8 @@ pub(crate) struct Up {
     /// Partitions of topics that are created without saying how many [default: as it was, or 4]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     partitions: Option<u32>,
-    /// Clients' port of node 1; controllers listen 100 above [default: as it was, or 19092]
+    /// Clients' port of node 1; controllers listen 100 above [default: as it was, or 19092, or the
+    /// next that is free]
     #[arg(long, value_parser = clap::value_parser!(u16).range(1024..=i64::from(layout::MAX_BASE_PORT)))]
     base_port: Option<u16>,
     #[command(flatten)]
@@ -139,7 +144,7 @@ pub(crate) struct Topic {
     patience: Patience,
 }
 
-fn parse_nodes(text: &str) -> std::result::Result<u16, String> {
+pub(crate) fn parse_nodes(text: &str) -> std::result::Result<u16, String> {
     match text {
         "1" => Ok(1),
         "3" => Ok(3),
@@ -297,32 +302,38 @@ fn create_topic(layout: &Layout, topic: &Topic) -> Result<ExitCode> {
 
 /// Runs a class of the jars in the caller's folder and at the caller's terminal, and returns its exit code.
 fn tool(layout: &Layout, class: &str, arguments: &[String]) -> Result<ExitCode> {
+    let mut command = tool_command(layout, class)?;
+    let status = command.args(arguments).stdin(Stdio::inherit()).status();
+    Ok(exit_code(status.context(|| format!("cannot run `{}`", command.get_program().display()))?))
+}
+
+/// A class of Kafka's jars, to be given its arguments.
+pub(crate) fn java_tool(class: &str) -> Result<std::process::Command> {
+    tool_command(&Layout::find()?, class)
+}
+
+fn tool_command(layout: &Layout, class: &str) -> Result<std::process::Command> {
     let java = java::find()?;
     {
         let _lock = layout.lock()?;
         maven::ensure_jars(layout)?;
     }
     let log4j2 = layout.root().join("log4j2-tool.properties");
-    layout::write(&log4j2, config::TOOL_LOG4J2)?;
+    files::write(&log4j2, config::TOOL_LOG4J2)?;
     let mut logging = std::ffi::OsString::from("-Dlog4j2.configurationFile=");
     logging.push(&log4j2);
-    let status = std::process::Command::new(&java)
+    let mut command = std::process::Command::new(&java);
+    command
         .args(["-Xmx512m", "-Djava.awt.headless=true"])
         .arg(logging)
         .arg("-cp")
         .arg(java::class_path(&layout.jars()))
-        .arg(class)
-        .args(arguments)
-        .stdin(Stdio::inherit())
-        .status()
-        .context(|| format!("cannot run `{}`", java.display()))?;
-    // By a signal: there is no code.
-    let code = status.code().and_then(|code| u8::try_from(code).ok());
-    Ok(code.map_or(ExitCode::FAILURE, ExitCode::from))
+        .arg(class);
+    Ok(command)
 }
 
 /// The cluster that the user has named, which is not ours to start.
-fn own_cluster() -> Option<String> {
+pub(crate) fn own_cluster() -> Option<String> {
     std::env::var(BOOTSTRAP).ok().filter(|bootstrap| !bootstrap.is_empty())
 }
 
@@ -351,10 +362,4 @@ fn some_running(nodes: &[Node]) -> Result<Vec<&Node>> {
         return Err(Error::new("no node is running; `cargo xtask broker up` starts what is missing"));
     }
     Ok(running)
-}
-
-/// To stdout, without the panic of `println!` when the reader has gone.
-fn print(text: &str) -> Result<()> {
-    let mut stdout = io::stdout().lock();
-    stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).context(|| "cannot write to stdout")
 }

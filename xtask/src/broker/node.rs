@@ -8,10 +8,11 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::layout::{self, Cluster, Layout};
+use super::layout::{Cluster, Layout};
 use super::process::{self, Process, Signal, State};
 use super::{config, java};
 use crate::error::{Context, Error, Result};
+use crate::files;
 
 /// How long a signal may take to have its effect; long enough for a machine busy with tests.
 const SIGNAL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -82,8 +83,8 @@ impl Node {
     }
 
     pub(crate) fn write_config(&self, cluster: &Cluster) -> Result<()> {
-        layout::create_dir_all(&self.dir)?;
-        layout::write(&self.dir.join("server.properties"), &config::server_properties(cluster, self.id))
+        files::create_dir_all(&self.dir)?;
+        files::write(&self.dir.join("server.properties"), &config::server_properties(cluster, self.id))
     }
 
     /// Starts to write the empty log of a new cluster's node. Wait for the child.
@@ -103,7 +104,7 @@ impl Node {
         #[cfg(unix)]
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
         let child = command.spawn().context(|| format!("cannot run `{}`", java.display()))?;
-        layout::write(&self.pid_file(), &format!("{}\n", child.id()))
+        files::write(&self.pid_file(), &format!("{}\n", child.id()))
     }
 
     /// Java in the node's folder, with paths relative to it (see [`config`] for why), holding none of our handles.

@@ -1,5 +1,6 @@
 //! Bringing a cluster up: working out which, starting what is missing of it, and waiting for it.
 
+use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
@@ -7,15 +8,36 @@ use std::time::Instant;
 use super::layout::{self, Cluster, Layout};
 use super::node::Node;
 use super::process::{Signal, State};
-use super::{BOOTSTRAP, Up, config, java, maven, nodes_of, own_cluster, print, ready};
+use super::{BOOTSTRAP, Up, config, java, maven, nodes_of, own_cluster, ready};
 use crate::error::{Context, Error, Result};
+use crate::{files, print};
+
+/// Clears the ports of another cluster, controllers included, after a few steps.
+const PORT_STEP: usize = 10;
+const PORT_TRIES: usize = 100;
 
 pub(crate) fn up(layout: &Layout, options: &Up) -> Result<ExitCode> {
-    if let Some(bootstrap) = own_cluster() {
-        eprintln!("{BOOTSTRAP} is set: using the cluster at {bootstrap}, and starting none");
-        print(&format!("{BOOTSTRAP}={bootstrap}\n"))?;
-        return Ok(ExitCode::SUCCESS);
-    }
+    let bootstrap = match own_cluster() {
+        Some(bootstrap) => {
+            eprintln!("{BOOTSTRAP} is set: using the cluster at {bootstrap}, and starting none");
+            bootstrap
+        }
+        None => bring_up(layout, options)?.cluster.bootstrap(),
+    };
+    print(&format!("{BOOTSTRAP}={bootstrap}\n"))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A cluster all of whose nodes run and work.
+#[derive(Debug)]
+pub(crate) struct Running {
+    pub(crate) cluster: Cluster,
+    /// Whether a node of it ran before.
+    pub(crate) was_alive: bool,
+}
+
+/// Starts what is missing, and waits until the cluster works.
+pub(crate) fn bring_up(layout: &Layout, options: &Up) -> Result<Running> {
     let began = Instant::now();
     let deadline = options.patience.deadline();
     let _lock = layout.lock()?;
@@ -23,7 +45,7 @@ pub(crate) fn up(layout: &Layout, options: &Up) -> Result<ExitCode> {
     let alive = recorded
         .as_ref()
         .is_some_and(|cluster| nodes_of(layout, cluster).iter().any(|node| node.look().state != State::Dead));
-    let cluster = shape(recorded.as_ref(), alive, options)?;
+    let cluster = shape(recorded.as_ref(), alive, options, free_base_port)?;
     let nodes = nodes_of(layout, &cluster);
 
     for node in nodes.iter().filter(|node| node.look().state == State::Stopped) {
@@ -45,17 +67,22 @@ pub(crate) fn up(layout: &Layout, options: &Up) -> Result<ExitCode> {
         }
         eprintln!("up after {:.1} s: {}", began.elapsed().as_secs_f64(), describe(&cluster));
     }
-    print(&format!("{BOOTSTRAP}={}\n", cluster.bootstrap()))?;
-    Ok(ExitCode::SUCCESS)
+    Ok(Running { cluster, was_alive: alive })
 }
 
 /// What `up` is to bring up: what was asked for, and for the rest what there is. Refuses what would need `down` first.
-fn shape(recorded: Option<&Cluster>, alive: bool, options: &Up) -> Result<Cluster> {
+fn shape(
+    recorded: Option<&Cluster>,
+    alive: bool,
+    options: &Up,
+    free_base_port: fn(u16) -> u16,
+) -> Result<Cluster> {
     let Some(recorded) = recorded else {
+        let nodes = options.nodes.unwrap_or(1);
         return Ok(Cluster {
             id: layout::random_cluster_id(),
-            nodes: options.nodes.unwrap_or(1),
-            base_port: options.base_port.unwrap_or(layout::DEFAULT_BASE_PORT),
+            nodes,
+            base_port: options.base_port.unwrap_or_else(|| free_base_port(nodes)),
             partitions: options.partitions.unwrap_or(layout::DEFAULT_PARTITIONS),
         });
     };
@@ -76,6 +103,19 @@ fn shape(recorded: Option<&Cluster>, alive: bool, options: &Up) -> Result<Cluste
     Ok(wanted)
 }
 
+/// The usual ports, or others if a cluster of another checkout has them.
+fn free_base_port(nodes: u16) -> u16 {
+    let is_free = |base_port: &u16| {
+        let cluster = Cluster { id: String::new(), nodes, base_port: *base_port, partitions: 0 };
+        let free = |port: u16| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
+        cluster.ids().iter().all(|id| free(cluster.port(*id)) && free(cluster.controller_port(*id)))
+    };
+    let mut candidates =
+        (layout::DEFAULT_BASE_PORT..layout::MAX_BASE_PORT).step_by(PORT_STEP).take(PORT_TRIES);
+    // If there is none, the start of the nodes says which port is in the way.
+    candidates.find(is_free).unwrap_or(layout::DEFAULT_BASE_PORT)
+}
+
 fn describe(cluster: &Cluster) -> String {
     let Cluster { nodes, base_port, partitions, .. } = cluster;
     let s = if *nodes == 1 { "" } else { "s" };
@@ -91,10 +131,10 @@ pub(crate) fn start(layout: &Layout, cluster: &Cluster, nodes: &[&Node], others_
     }
     let (new, kept): (Vec<&Node>, Vec<&Node>) = nodes.iter().partition(|node| !node.is_formatted());
     if !others_alive && kept.is_empty() {
-        layout::remove_dir_all(&layout.logs())?;
+        files::remove_dir_all(&layout.logs())?;
     }
-    layout::create_dir_all(&layout.logs())?;
-    layout::write(&layout.root().join("log4j2-node.properties"), config::NODE_LOG4J2)?;
+    files::create_dir_all(&layout.logs())?;
+    files::write(&layout.root().join("log4j2-node.properties"), config::NODE_LOG4J2)?;
     layout.save_cluster(cluster)?;
     for node in nodes {
         node.write_config(cluster)?;
@@ -138,6 +178,10 @@ mod tests {
 
     const TIMEOUT: Patience = Patience { timeout: 1 };
 
+    fn usual(_nodes: u16) -> u16 {
+        19092
+    }
+
     fn recorded() -> Cluster {
         Cluster { id: "AAAAAAAAAAAAAAAAAAAAAA".into(), nodes: 3, base_port: 29092, partitions: 7 }
     }
@@ -148,23 +192,32 @@ mod tests {
 
     #[test]
     fn a_new_cluster_has_the_defaults() {
-        let cluster = shape(None, false, &options(None, None)).unwrap();
+        let cluster = shape(None, false, &options(None, None), usual).unwrap();
         assert_eq!((cluster.nodes, cluster.base_port, cluster.partitions), (1, 19092, 4));
     }
 
     #[test]
+    fn a_taken_port_is_left_alone() {
+        let base_port = free_base_port(3);
+        // Or else somebody has just taken it, which is as good.
+        let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, base_port + 2));
+        assert_ne!(free_base_port(3), base_port);
+        drop(taken);
+    }
+
+    #[test]
     fn what_is_not_asked_for_stays_as_it_was() {
-        assert_eq!(shape(Some(&recorded()), true, &options(None, None)).unwrap(), recorded());
-        assert_eq!(shape(Some(&recorded()), true, &options(Some(3), None)).unwrap(), recorded());
+        assert_eq!(shape(Some(&recorded()), true, &options(None, None), usual).unwrap(), recorded());
+        assert_eq!(shape(Some(&recorded()), true, &options(Some(3), None), usual).unwrap(), recorded());
     }
 
     #[test]
     fn a_running_cluster_is_not_reshaped_but_kept_data_may_move() {
-        let error = shape(Some(&recorded()), true, &options(Some(1), None)).unwrap_err().to_string();
+        let error = shape(Some(&recorded()), true, &options(Some(1), None), usual).unwrap_err().to_string();
         assert!(error.contains("3 nodes from port 29092") && error.contains("broker down"), "{error}");
-        assert!(shape(Some(&recorded()), true, &options(None, Some(39092))).is_err());
-        assert!(shape(Some(&recorded()), false, &options(Some(1), None)).is_err());
-        let moved = shape(Some(&recorded()), false, &options(None, Some(39092))).unwrap();
+        assert!(shape(Some(&recorded()), true, &options(None, Some(39092)), usual).is_err());
+        assert!(shape(Some(&recorded()), false, &options(Some(1), None), usual).is_err());
+        let moved = shape(Some(&recorded()), false, &options(None, Some(39092)), usual).unwrap();
         assert_eq!(moved, Cluster { base_port: 39092, ..recorded() });
     }
 }

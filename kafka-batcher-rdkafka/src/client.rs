@@ -1,0 +1,292 @@
+//! A librdkafka client and the thread that serves it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use kafka_batcher_core::config::RequiredAcks;
+use kafka_batcher_core::{ErrorKind, ProduceError};
+use parking_lot::Mutex;
+use tokio::sync::{Notify, watch};
+
+use crate::code::Code;
+use crate::config::Settings;
+use crate::error::SetupError;
+use crate::ffi::{self, Reports, Said};
+
+/// A running client.
+///
+/// Dropping it returns at once: the thread fails what is left, and is the one to hold the last reference to the
+/// native client, whose end blocks.
+#[derive(Debug)]
+pub(crate) struct Client {
+    native: Arc<ffi::Client>,
+    stop: Arc<Stop>,
+    ended: watch::Receiver<()>,
+    health: Arc<Health>,
+    settings: Arc<Settings>,
+    answered: bool,
+    /// When each partition was last heard to have taken a batch of ours; see [`Client::is_known_to`].
+    known: Option<Mutex<Known>>,
+}
+
+/// By topic and partition.
+type Known = HashMap<Arc<str>, HashMap<i32, Instant>>;
+
+#[derive(Debug, Default)]
+struct Stop {
+    asked: AtomicBool,
+    /// Until when what is in flight may still be delivered; `None` is not at all.
+    flush_until: Mutex<Option<Instant>>,
+}
+
+/// What was heard of the brokers that no single record is told.
+#[derive(Debug, Default)]
+pub(crate) struct Health {
+    /// Whether `denied` holds something; saves the lock on every batch.
+    is_denied: AtomicBool,
+    /// Why the brokers won't let us in, until one of them answers.
+    denied: Mutex<Option<String>>,
+    /// Why no broker could be reached, last time.
+    unreachable: Mutex<Option<String>>,
+    denial: Notify,
+}
+
+impl Health {
+    fn take_in(&self, code: Code, text: String) {
+        if code.kind() == ErrorKind::Denied {
+            *self.denied.lock() = Some(text);
+            self.is_denied.store(true, Ordering::Release);
+            self.denial.notify_waiters();
+        } else if code == Code::TRANSPORT || code == Code::RESOLVE {
+            *self.unreachable.lock() = Some(text);
+        }
+    }
+
+    /// A broker answered.
+    pub(crate) fn well(&self) {
+        if self.is_denied.swap(false, Ordering::AcqRel) {
+            *self.denied.lock() = None;
+        }
+    }
+
+    pub(crate) fn denied(&self) -> Option<String> {
+        self.is_denied.load(Ordering::Acquire).then(|| self.denied.lock().clone()).flatten()
+    }
+}
+
+impl Client {
+    /// Makes the client and starts its thread. Blocks for milliseconds, but waits for no broker.
+    pub(crate) fn start(settings: &Arc<Settings>, acks: RequiredAcks) -> Result<Self, SetupError> {
+        let native = Arc::new(settings.client(acks, true)?);
+        let stop = Arc::new(Stop::default());
+        let health = Arc::new(Health::default());
+        let (ending, ended) = watch::channel(());
+        let thread = Thread {
+            native: Arc::clone(&native),
+            stop: Arc::clone(&stop),
+            health: Arc::clone(&health),
+            settings: Arc::clone(settings),
+            _ending: ending,
+        };
+        thread::Builder::new()
+            .name("kafka-batcher-rdkafka".to_owned())
+            .spawn(move || thread.run())
+            .map_err(|error| SetupError::Refused { reason: format!("no thread: {error}") })?;
+        let known = settings.is_idempotent(acks).then(Mutex::default);
+        let answered = settings.is_answered(acks);
+        Ok(Self { native, stop, ended, health, settings: Arc::clone(settings), answered, known })
+    }
+
+    pub(crate) fn native(&self) -> &ffi::Client {
+        &self.native
+    }
+
+    /// Whether brokers answer this client's produce requests.
+    pub(crate) fn is_answered(&self) -> bool {
+        self.answered
+    }
+
+    pub(crate) fn health(&self) -> &Health {
+        &self.health
+    }
+
+    /// Whether the leader of a partition knows this client, so that it will not take its requests out of order.
+    ///
+    /// Kafka checks the sequence numbers of a producer it knows; one it doesn't know may begin with any. If of several
+    /// requests in flight the first is refused for a passing reason, as by a leader that is not quite ready, and the
+    /// second is taken, then it stands before the first for ever. A producer is forgotten when a partition has not
+    /// heard of it for `producer.id.expiration.ms`, a day by default.
+    pub(crate) fn is_known_to(&self, topic: &str, partition: i32) -> bool {
+        const FORGOTTEN: Duration = Duration::from_secs(600);
+        let Some(known) = &self.known else { return true };
+        let known = known.lock();
+        let last = known.get(topic).and_then(|partitions| partitions.get(&partition));
+        last.is_some_and(|last| last.elapsed() < FORGOTTEN)
+    }
+
+    /// Notes whether a batch was taken.
+    pub(crate) fn heard_of(&self, topic: &Arc<str>, partition: i32, taken: bool) {
+        let Some(known) = &self.known else { return };
+        let mut known = known.lock();
+        if taken {
+            if let Some(last) = known.get_mut(topic).and_then(|partitions| partitions.get_mut(&partition)) {
+                *last = Instant::now();
+            } else {
+                known.entry(Arc::clone(topic)).or_default().insert(partition, Instant::now());
+            }
+        } else if let Some(partitions) = known.get_mut(topic) {
+            partitions.remove(&partition);
+        }
+    }
+
+    /// Asks the client to end: until `flush_until` what is in flight may still be delivered, then it fails.
+    pub(crate) fn stop(&self, flush_until: Option<Instant>) {
+        *self.stop.flush_until.lock() = flush_until;
+        self.stop.asked.store(true, Ordering::Release);
+        self.native.nudge();
+    }
+
+    /// Resolves when the thread has ended; see [`stop`](Self::stop). The caller's reference has to be gone for that.
+    pub(crate) fn ended(&self) -> impl Future<Output = ()> + use<> {
+        let mut ended = self.ended.clone();
+        async move {
+            // Nothing is ever sent: the only news is that the sender is gone.
+            while ended.changed().await.is_ok() {}
+        }
+    }
+
+    /// Runs `call` where it may block, until `timeout`.
+    pub(crate) async fn blocking<T: Send + 'static>(
+        self: &Arc<Self>,
+        timeout: Duration,
+        call: impl FnOnce(&ffi::Client) -> T + Send + 'static,
+    ) -> Option<T> {
+        let client = Arc::clone(self);
+        let work = tokio::task::spawn_blocking(move || call(&client.native));
+        tokio::time::timeout(timeout, work).await.ok()?.ok()
+    }
+
+    /// Checks that a broker answers.
+    pub(crate) async fn ping(self: &Arc<Self>, timeout: Duration) -> Result<(), ProduceError> {
+        /// A broker that is slower than the one that turned us away still gets this long.
+        const SECOND_CHANCE: Duration = Duration::from_millis(500);
+        /// librdkafka does not say the same twice within some time, but tries again at least once a second.
+        const STILL_DENIED: Duration = Duration::from_millis(2500);
+        let timeout = if self.health.denied().is_some() { timeout.min(STILL_DENIED) } else { timeout };
+        let denial = self.health.denial.notified();
+        let ping = self.blocking(timeout, move |native| native.ping(timeout));
+        let mut ping = std::pin::pin!(ping);
+        let result = tokio::select! {
+            result = &mut ping => result,
+            () = denial => tokio::time::timeout(SECOND_CHANCE, ping).await.ok().flatten(),
+        };
+        let code = match result {
+            Some(Ok(())) => {
+                self.health.well();
+                return Ok(());
+            }
+            Some(Err(code)) => code,
+            None => Code::TIMED_OUT,
+        };
+        Err(self.error(&format!("no broker of {} answered", self.settings.endpoints), code, None))
+    }
+
+    /// An error in words, with what is known beyond the code.
+    pub(crate) fn error(&self, what: &str, code: Code, text: Option<&str>) -> ProduceError {
+        if let Some((fatal, text)) = self.native.fatal() {
+            // Without the right to be idempotent a new client will be refused too.
+            let kind = if fatal.kind() == ErrorKind::Denied { ErrorKind::Denied } else { ErrorKind::Fatal };
+            return ProduceError::new(
+                kind,
+                self.settings.clean(&format!("{what}: the client failed: {text}")),
+            );
+        }
+        if code.is_silence()
+            && let Some(denied) = self.health.denied()
+        {
+            return ProduceError::new(ErrorKind::Denied, format!("{what}: access denied: {denied}"));
+        }
+        let mut message = format!("{what}: ");
+        message.push_str(text.unwrap_or(&ffi::describe(code)));
+        if code.is_silence()
+            && let Some(text) = &*self.health.unreachable.lock()
+        {
+            message.push_str("; last heard: ");
+            message.push_str(text);
+        }
+        ProduceError::new(code.kind(), self.settings.clean(&message))
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        // Our reference to the native client is still there, so the thread's will be the last.
+        self.stop.asked.store(true, Ordering::Release);
+        self.native.nudge();
+    }
+}
+
+struct Thread {
+    // Dropped in this order: whoever waits for the end waits for the native client's too.
+    native: Arc<ffi::Client>,
+    stop: Arc<Stop>,
+    health: Arc<Health>,
+    settings: Arc<Settings>,
+    _ending: watch::Sender<()>,
+}
+
+impl Thread {
+    fn run(self) {
+        /// How long the reports of what was purged may take.
+        const PURGE: Duration = Duration::from_secs(1);
+        const IDLE: Duration = Duration::from_secs(1);
+        const ENDING: Duration = Duration::from_millis(10);
+        let mut room = Reports::new();
+        while !self.stop.asked.load(Ordering::Acquire) {
+            self.serve(IDLE, &mut room);
+        }
+        loop {
+            let until = *self.stop.flush_until.lock();
+            if self.native.outstanding() == 0 || until.is_none_or(|until| Instant::now() >= until) {
+                break;
+            }
+            self.serve(ENDING, &mut room);
+        }
+        self.native.purge();
+        let until = Instant::now() + PURGE;
+        while self.native.outstanding() > 0 && Instant::now() < until {
+            self.serve(ENDING, &mut room);
+        }
+        self.native.abandon();
+        while Arc::strong_count(&self.native) > 1 {
+            self.serve(ENDING, &mut room);
+        }
+    }
+
+    fn serve(&self, timeout: Duration, room: &mut Reports) {
+        let said = &mut |said| match said {
+            Said::Log { level, facility, text } => log(level, &facility, &self.settings.clean(&text)),
+            Said::Error { code, text } => {
+                let text = self.settings.clean(&text);
+                tracing::warn!(target: TARGET, code = code.0, "{text}");
+                self.health.take_in(code, text);
+            }
+        };
+        self.native.serve(timeout, room, said);
+    }
+}
+
+const TARGET: &str = "kafka_batcher::rdkafka";
+
+/// `level` is syslog's.
+fn log(level: i32, facility: &str, text: &str) {
+    match level {
+        ..=3 => tracing::error!(target: TARGET, facility, "{text}"),
+        4 => tracing::warn!(target: TARGET, facility, "{text}"),
+        5 | 6 => tracing::info!(target: TARGET, facility, "{text}"),
+        _ => tracing::debug!(target: TARGET, facility, "{text}"),
+    }
+}

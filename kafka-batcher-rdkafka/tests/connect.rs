@@ -1,0 +1,134 @@
+//! Reaching a cluster, or saying why not.
+
+mod common;
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::time::{Duration, Instant};
+
+use common::*;
+use kafka_batcher_core::config::{KafkaConfig, Sasl, SaslMechanism, TopicSettings};
+use kafka_batcher_core::{ErrorKind, Persistence, Producer};
+use kafka_batcher_rdkafka::RdkafkaProducer;
+
+const SHORT: Duration = Duration::from_secs(2);
+
+#[tokio::test]
+async fn a_broker_that_is_there_is_reached() {
+    let setup = Setup::new(LONG);
+    setup.producer.connect(LONG).await.unwrap();
+    setup.producer.connect(LONG).await.unwrap();
+}
+
+#[tokio::test]
+async fn nobody_listening_is_said_with_the_endpoint() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = listener.local_addr().unwrap().to_string();
+    drop(listener);
+    let producer = RdkafkaProducer::new(&KafkaConfig::new(endpoint.as_str())).unwrap();
+    let start = Instant::now();
+    let error = producer.connect(SHORT).await.unwrap_err();
+    assert!(start.elapsed() <= SHORT + GRACE, "took {:?}", start.elapsed());
+    assert_eq!(error.kind(), ErrorKind::Transient);
+    assert!(error.to_string().contains(&endpoint), "{error}");
+    assert!(error.to_string().contains("refused"), "{error}");
+}
+
+#[tokio::test]
+async fn a_listener_that_never_answers_is_given_up_in_time() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let producer =
+        RdkafkaProducer::new(&KafkaConfig::new(listener.local_addr().unwrap().to_string())).unwrap();
+    let start = Instant::now();
+    let error = producer.connect(SHORT).await.unwrap_err();
+    assert!(start.elapsed() <= SHORT + GRACE, "took {:?}", start.elapsed());
+    assert_eq!(error.kind(), ErrorKind::Transient, "{error}");
+}
+
+#[tokio::test]
+async fn the_executor_is_not_blocked_meanwhile() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let producer =
+        RdkafkaProducer::new(&KafkaConfig::new(listener.local_addr().unwrap().to_string())).unwrap();
+    let mut ticks = 0;
+    let mut interval = tokio::time::interval(Duration::from_millis(10));
+    let connect = producer.connect(SHORT);
+    tokio::pin!(connect);
+    loop {
+        tokio::select! {
+            result = &mut connect => { result.unwrap_err(); break }
+            _ = interval.tick() => ticks += 1,
+        }
+    }
+    assert!(ticks > 50, "only {ticks} ticks in {SHORT:?}");
+}
+
+#[tokio::test]
+async fn creating_a_topic_ends_in_time() {
+    let setup = Setup::new(LONG);
+    let topic = topic(TopicSettings::new("new").allow_topic_auto_creation(true));
+    // The embedded broker knows no CreateTopics request. `real_kafka.rs` has what happens with one that does.
+    let start = Instant::now();
+    setup.producer.create_topic(&topic, SHORT).await.unwrap_err();
+    assert!(start.elapsed() <= SHORT + GRACE, "took {:?}", start.elapsed());
+}
+
+/// A broker that speaks just enough Kafka to turn everybody away; gives its address.
+fn broker_that_denies() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    std::thread::spawn(move || {
+        for connection in listener.incoming() {
+            let mut connection = connection.unwrap();
+            std::thread::spawn(move || while deny(&mut connection).is_ok() {});
+        }
+    });
+    address
+}
+
+/// Answers one request.
+fn deny(connection: &mut TcpStream) -> std::io::Result<()> {
+    let mut size = [0; 4];
+    connection.read_exact(&mut size)?;
+    let mut request = vec![0; u32::from_be_bytes(size) as usize];
+    connection.read_exact(&mut request)?;
+    let (key, version) = (request[1], request[3]);
+    let mut answer = request[4..8].to_vec(); // the correlation id
+    match key {
+        // ApiVersions: first an answer of version 0 to the newer question (error 35), then the versions there are.
+        18 => {
+            answer.extend([0, if version > 0 { 35 } else { 0 }, 0, 0, 0, 5]);
+            for (key, max) in [(0, 7), (3, 4), (17, 1), (18, 0), (36, 0)] {
+                answer.extend([0, key, 0, 0, 0, max]);
+            }
+        }
+        17 => answer.extend(b"\0\0\0\0\0\x01\0\x05PLAIN"), // SaslHandshake
+        36 => answer.extend(b"\0\x3a\0\x0ago away 42\0\0\0\0"), // SaslAuthenticate: error 58
+        _ => return Err(std::io::ErrorKind::Unsupported.into()),
+    }
+    connection.write_all(&(answer.len() as u32).to_be_bytes())?;
+    connection.write_all(&answer)
+}
+
+#[tokio::test]
+async fn being_denied_is_told_from_nobody_being_there() {
+    let address = broker_that_denies();
+    let config = KafkaConfig::new(address.as_str())
+        .sasl(Sasl::new(SaslMechanism::Plain, "me", "wrong-password"))
+        .produce_timeout(SHORT);
+    let producer = RdkafkaProducer::new(&config).unwrap();
+    let timeout = Duration::from_secs(10);
+    for _ in 0..2 {
+        let start = Instant::now();
+        let error = producer.connect(timeout).await.unwrap_err();
+        assert!(start.elapsed() < timeout / 2, "there was no need to wait: {:?}", start.elapsed());
+        assert_eq!(error.kind(), ErrorKind::Denied, "{error}");
+        assert!(error.to_string().contains("go away 42"), "{error}");
+        assert!(error.to_string().contains(&address), "{error}");
+        assert!(!error.to_string().contains("wrong-password"), "{error}");
+    }
+    // A batch finds out by waiting in vain, and says why.
+    let failure = producer.produce(&request("t", 0, numbered(0, 3)), SHORT).await.unwrap_err();
+    assert_eq!(failure.error.kind(), ErrorKind::Denied, "{failure}");
+    assert_eq!(failure.persistence, Persistence::NotPersisted);
+}

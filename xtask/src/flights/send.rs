@@ -1,0 +1,134 @@
+//! Sending the flights with `kafka-batcher produce`, in peace or while the broker is killed and restarted.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use super::check::Promise;
+use super::input::Input;
+use crate::broker::Session;
+use crate::error::{Context, Error, Result};
+use crate::workspace::Workspace;
+
+/// While the broker is dead, lines come in over so long a time, so that there is something going on.
+const THROUGH_OUTAGE: Duration = Duration::from_secs(4);
+const STEPS: usize = 100;
+
+/// Builds the program, and tells where it is.
+pub(crate) fn build(workspace: &Workspace, profile: &str) -> Result<PathBuf> {
+    eprintln!("building kafka-batcher (profile {profile})");
+    let status = workspace
+        .cargo()
+        .args(["build", "--quiet", "--package", "kafka-batcher-cli", "--profile", profile])
+        .status()
+        .context(|| "cannot run cargo")?;
+    if !status.success() {
+        return Err(Error::new(format!("building kafka-batcher failed ({status})")));
+    }
+    let folder = if profile == "dev" { "debug" } else { profile };
+    Ok(workspace.target.join(folder).join("kafka-batcher"))
+}
+
+pub(crate) struct Sender<'a> {
+    pub(crate) program: &'a Path,
+    pub(crate) session: &'a Session,
+    pub(crate) topic: &'a str,
+    pub(crate) input: &'a Input,
+}
+
+impl Sender<'_> {
+    fn command(&self) -> Command {
+        let mut command = Command::new(self.program);
+        command
+            .args(["produce", "--topic", self.topic, "--key-field", "tailnum", "--no-progress"])
+            .args(["--brokers", self.session.bootstrap()]);
+        command
+    }
+
+    /// The file as it is, with the defaults.
+    pub(crate) fn send(&self) -> Result<()> {
+        let child = self.command().arg(&self.input.path).stdin(Stdio::null()).spawn();
+        let mut child = child.context(|| format!("cannot run {}", self.program.display()))?;
+        finish(child.wait())
+    }
+
+    /// Through standard input: a third as fast as it goes, then the broker is killed; a third while it is dead; and
+    /// the rest once it is back.
+    pub(crate) fn send_and_kill(&self, batch: &Promise, outage: Duration) -> Result<()> {
+        let mut child = self
+            .command()
+            .args(["--batch-size", &batch.events.to_string()])
+            .args(["--max-batch-bytesize", &batch.bytes.to_string()])
+            .arg("-")
+            .stdin(Stdio::piped())
+            .spawn()
+            .context(|| format!("cannot run {}", self.program.display()))?;
+        let stdin = child.stdin.take().ok_or_else(|| Error::new("the child has no standard input"))?;
+        let outcome = thread::scope(|scope| {
+            let (reached, at_a_third) = mpsc::channel();
+            let (back, is_back) = mpsc::channel();
+            let writer = scope.spawn(|| self.write(stdin, reached, is_back));
+            let incident = self.incident(&mut child, &at_a_third, outage);
+            // The writer waits for it; dropped, it tells that there will be no broker.
+            if incident.is_ok() {
+                back.send(()).unwrap_or_default();
+            }
+            drop(back);
+            let written = writer.join().unwrap_or_else(|_| Err(io::Error::other("the writer panicked")));
+            let written = written.context(|| "cannot write to kafka-batcher's standard input");
+            incident.and(written)
+        });
+        match outcome {
+            Ok(()) => finish(child.wait()),
+            Err(error) => {
+                child.kill().and_then(|()| child.wait()).map(|_| ()).unwrap_or_default();
+                Err(error)
+            }
+        }
+    }
+
+    fn write(
+        &self,
+        mut stdin: impl Write,
+        reached: mpsc::Sender<()>,
+        is_back: mpsc::Receiver<()>,
+    ) -> io::Result<()> {
+        let all = self.input.len();
+        let (first, second) = (all / 3, all / 3 * 2);
+        stdin.write_all(self.input.lines(0..first))?;
+        reached.send(()).unwrap_or_default();
+        for step in 0..STEPS {
+            let at = |step: usize| first + (second - first) * step / STEPS;
+            stdin.write_all(self.input.lines(at(step)..at(step + 1)))?;
+            stdin.flush()?;
+            thread::sleep(THROUGH_OUTAGE / STEPS as u32);
+        }
+        if is_back.recv().is_err() {
+            return Ok(());
+        }
+        stdin.write_all(self.input.lines(second..all))
+    }
+
+    /// Kills the broker once a third is written, and brings it back.
+    fn incident(&self, child: &mut Child, at_a_third: &mpsc::Receiver<()>, outage: Duration) -> Result<()> {
+        at_a_third.recv().context(|| "kafka-batcher ended before a third of the events was written")?;
+        self.session.kill(1)?;
+        eprintln!("node 1 is killed");
+        thread::sleep(outage);
+        self.session.restart(1)?;
+        match child.try_wait().context(|| "cannot wait for kafka-batcher")? {
+            Some(status) => {
+                Err(Error::new(format!("kafka-batcher ended while the broker was away ({status})")))
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+fn finish(status: io::Result<ExitStatus>) -> Result<()> {
+    let status = status.context(|| "cannot wait for kafka-batcher")?;
+    if status.success() { Ok(()) } else { Err(Error::new(format!("kafka-batcher failed ({status})"))) }
+}

@@ -1,0 +1,220 @@
+//! The results of a run as a table, and as JSON.
+
+use std::path::Path;
+
+use serde::Serialize;
+
+use super::libtest::Skip;
+use super::rows::{Row, What};
+use super::run::RowResult;
+use crate::error::{Context, Result};
+use crate::files;
+use crate::table::{Table, count};
+
+#[derive(Debug, Serialize)]
+pub(crate) struct Report {
+    rows: Vec<Line>,
+    passed: u64,
+    failed: u64,
+    skipped: u64,
+    seconds: f64,
+}
+
+#[derive(Debug, Serialize)]
+struct Line {
+    package: String,
+    features: String,
+    backend: String,
+    broker: String,
+    what: &'static str,
+    status: &'static str,
+    passed: u64,
+    failed: u64,
+    skipped: u64,
+    seconds: f64,
+    failures: Vec<String>,
+    skips: Vec<Skip>,
+    trouble: Option<String>,
+}
+
+impl Report {
+    pub(crate) fn new(results: &[RowResult]) -> Self {
+        let rows: Vec<Line> = results.iter().map(Line::new).collect();
+        let sum = |of: fn(&Line) -> u64| rows.iter().map(of).sum();
+        Self {
+            passed: sum(|line| line.passed),
+            failed: sum(|line| line.failed),
+            skipped: sum(|line| line.skipped),
+            seconds: rows.iter().map(|line| line.seconds).sum(),
+            rows,
+        }
+    }
+
+    pub(crate) fn is_good(&self) -> bool {
+        self.failed == 0
+    }
+
+    pub(crate) fn write_json(&self, file: &Path) -> Result<()> {
+        let text = serde_json::to_string_pretty(self).context(|| "cannot write JSON")?;
+        files::write(file, &(text + "\n"))
+    }
+
+    pub(crate) fn render(&self) -> String {
+        let mut table = Table::new(&[
+            "crate", "features", "backend", "broker", "what", "pass", "fail", "skip", "time", "status",
+        ]);
+        for line in &self.rows {
+            let number = |number: u64| if number == 0 { "-".to_owned() } else { number.to_string() };
+            table.row(&[
+                &line.package,
+                &line.features,
+                &line.backend,
+                &line.broker,
+                line.what,
+                &number(line.passed),
+                &number(line.failed),
+                &number(line.skipped),
+                &format!("{:.1} s", line.seconds),
+                line.status,
+            ]);
+        }
+        table.line();
+        let status = if self.is_good() { "ok" } else { "FAILED" };
+        let (passed, failed, skipped) = (self.passed, self.failed, self.skipped);
+        let time = format!("{:.1} s", self.seconds);
+        let rows = count(self.rows.len() as u64, "row");
+        table.row(&[
+            "total",
+            &rows,
+            "",
+            "",
+            "",
+            &passed.to_string(),
+            &failed.to_string(),
+            &skipped.to_string(),
+            &time,
+            status,
+        ]);
+
+        let mut text = table.render();
+        if self.rows.iter().any(|line| line.what == What::Check.name()) {
+            text.push_str("\ncheck: only compiled. The features are passed on to a C library and change none of our code.\n");
+        }
+        self.render_skips(&mut text);
+        self.render_failures(&mut text);
+        text.push_str(&format!("\n{passed} passed, {failed} failed, {skipped} skipped\n"));
+        text
+    }
+
+    fn render_skips(&self, text: &mut String) {
+        let mut heading = "\nskipped:\n";
+        for line in &self.rows {
+            for skip in &line.skips {
+                text.push_str(heading);
+                heading = "";
+                text.push_str(&format!(
+                    "  {} {}: {}: {}\n",
+                    line.package, line.features, skip.test, skip.reason
+                ));
+            }
+        }
+    }
+
+    fn render_failures(&self, text: &mut String) {
+        let mut heading = "\nfailed:\n";
+        for line in &self.rows {
+            for failure in line.failures.iter().chain(&line.trouble) {
+                text.push_str(heading);
+                heading = "";
+                text.push_str(&format!("  {} {}: {failure}\n", line.package, line.features));
+            }
+        }
+    }
+}
+
+impl Line {
+    fn new(result: &RowResult) -> Self {
+        let outcome = &result.outcome;
+        let status = match (&result.not_run, result.is_good()) {
+            (Some(_), _) => "skipped",
+            (None, true) => "ok",
+            (None, false) => "FAILED",
+        };
+        Self {
+            package: result.row.package.clone(),
+            features: result.row.choice.label(),
+            backend: result.row.backend.clone(),
+            broker: result.broker.clone(),
+            what: result.row.what.name(),
+            status,
+            passed: outcome.passed,
+            failed: outcome.failed,
+            skipped: outcome.skips.len() as u64,
+            seconds: result.time.as_secs_f64(),
+            failures: outcome.failures.clone(),
+            skips: outcome.skips.clone(),
+            trouble: result.trouble.clone(),
+        }
+    }
+}
+
+/// The rows without results.
+pub(crate) fn list(rows: &[Row], broker: &str) -> String {
+    let mut table = Table::new(&["crate", "features", "backend", "broker", "what"]);
+    for row in rows {
+        let broker = if row.wants_broker { broker } else { "-" };
+        table.row(&[&row.package, &row.choice.label(), &row.backend, broker, row.what.name()]);
+    }
+    table.render()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::matrix::features::Choice;
+    use crate::matrix::libtest::Outcome;
+
+    fn result(what: What, outcome: Outcome, not_run: Option<&str>) -> RowResult {
+        RowResult {
+            row: Row {
+                package: "a".into(),
+                choice: Choice::Default,
+                what,
+                backend: "-".into(),
+                wants_broker: false,
+                kills_brokers: false,
+                needs: vec![],
+            },
+            broker: "-".into(),
+            outcome,
+            not_run: not_run.map(str::to_owned),
+            trouble: None,
+            time: Duration::from_millis(1500),
+        }
+    }
+
+    #[test]
+    fn the_table_adds_up_and_the_last_line_is_plain() {
+        let skip = Skip { test: "t".into(), reason: "no broker".into() };
+        let report = Report::new(&[
+            result(What::Test, Outcome { passed: 3, skips: vec![skip.clone()], ..Outcome::default() }, None),
+            result(What::Check, Outcome::default(), None),
+            result(What::Check, Outcome { skips: vec![skip], ..Outcome::default() }, Some("no broker")),
+        ]);
+        assert!(report.is_good());
+        let text = report.render();
+        assert!(text.contains("a default: t: no broker\n"), "{text}");
+        assert!(text.contains("total  3 rows"), "{text}");
+        assert!(text.ends_with("\n3 passed, 0 failed, 2 skipped\n"), "{text}");
+    }
+
+    #[test]
+    fn a_failure_is_named_and_makes_the_report_bad() {
+        let outcome = Outcome { passed: 3, failed: 1, failures: vec!["b::c".into()], ..Outcome::default() };
+        let report = Report::new(&[result(What::Test, outcome, None)]);
+        assert!(!report.is_good());
+        assert!(report.render().contains("failed:\n  a default: b::c\n"), "{}", report.render());
+    }
+}
