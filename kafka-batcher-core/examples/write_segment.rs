@@ -8,6 +8,8 @@
 //! `cargo xtask dump-log-check` does both and compares. The events have everything that a record can have: no key, an
 //! empty key, no value, headers that repeat or have no value, times that go backwards, values of one byte and of many.
 
+#![expect(clippy::disallowed_methods, reason = "an example is no part of the core: it writes a file")]
+
 use std::fmt::Write as _;
 use std::path::Path;
 use std::process::ExitCode;

@@ -301,9 +301,11 @@ mod tests {
         c.set_link(Link::Up, at(0));
         assert_eq!(said(&mut c, at(0)), ["UnassignedLink(Unknown)", "CountPartitions"]);
         c.counted(Ok(n(3)), at(1));
+        assert!(!c.awaits_lanes(), "they are not opened yet");
         assert_eq!(said(&mut c, at(1)), ["OpenLanes(3)", "UnassignedLink(Unknown)"]);
         assert!(c.awaits_lanes());
         c.lanes_drained();
+        assert!(!c.awaits_unassigned(), "the unassigned lane has not heard of it yet");
         assert_eq!(said(&mut c, at(1)), ["UnassignedLink(Up)"]);
         assert!(c.awaits_unassigned());
         c.unassigned_drained();

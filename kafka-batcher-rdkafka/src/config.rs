@@ -250,7 +250,7 @@ fn base(config: &KafkaConfig, endpoints: &str, topics: &[TopicConfig]) -> Vec<(&
         ("bootstrap.servers", endpoints.to_owned()),
         ("client.id", config.get_client_id().to_owned()),
         // Topics are created when the configuration says so, never by asking for them.
-        
+        ("allow.auto.create.topics", "false".to_owned()),
         ("batch.num.messages", "1000000".to_owned()),
         ("batch.size", largest.clone()),
         ("message.max.bytes", largest),
@@ -295,4 +295,41 @@ fn tls_properties(tls: &Tls) -> Result<Vec<(&'static str, String)>, SetupError> 
         ("ssl.key.password", tls.key_password.as_ref().map(|password| password.expose_secret().to_owned())),
     ];
     Ok(properties.into_iter().filter_map(|(name, value)| Some((name, value?))).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_are_cut_out_of_what_librdkafka_says() {
+        let config = KafkaConfig::new("127.0.0.1:1")
+            .sasl(Sasl::new(SaslMechanism::Plain, "me", "hunter2"))
+            .property("sasl.password", "hunter3");
+        let settings = Settings::new(&config).expect("valid");
+        assert_eq!(settings.clean("me:hunter2, then hunter3hunter3."), "me:***, then ******.");
+        assert_eq!(format!("{settings:?}").find("hunter"), None);
+    }
+
+    #[test]
+    fn librdkafka_s_verdict_comes_before_the_batcher_s_deadline() {
+        let at = |millis| message_timeout(Duration::from_millis(millis)).as_millis();
+        assert_eq!([at(10_000), at(2400), at(2000), at(100)], [8800, 1200, 1000, 50]);
+    }
+
+    #[test]
+    fn whether_a_client_is_idempotent_and_answered_follows_what_is_in_force() {
+        let of = |properties: &[(&str, &str)]| {
+            let config = KafkaConfig::new("127.0.0.1:1");
+            let config =
+                properties.iter().fold(config, |config, (name, value)| config.property(*name, *value));
+            let settings = Settings::new(&config).expect("valid");
+            let both = |acks| (settings.is_idempotent(acks), settings.is_answered(acks));
+            [RequiredAcks::All, RequiredAcks::Leader, RequiredAcks::None].map(both)
+        };
+        assert_eq!(of(&[]), [(true, true), (false, true), (false, false)]);
+        assert_eq!(of(&[("enable.idempotence", "false")]), [(false, true), (false, true), (false, false)]);
+        assert_eq!(of(&[("acks", "1")]), [(false, true); 3]);
+        assert_eq!(of(&[("acks", "0")]), [(false, false); 3]);
+    }
 }

@@ -406,7 +406,7 @@ impl Client {
     pub(crate) fn abandon(&self) {
         let parcels: Vec<_> =
             self.held.lock().parcels.values().map(|entry| Arc::clone(&entry.parcel)).collect();
-        parcels.iter().for_each(|parcel| parcel.settle());
+        parcels.into_iter().for_each(Parcel::settle);
     }
 
     /// The error that made this client unusable, if one did.

@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 use std::ops::Range;
+use std::sync::Arc;
 use std::task::{Poll, Waker};
 
 use kafka_batcher_core::{Batch, Delivered, Failed, Persistence};
@@ -29,10 +30,8 @@ struct State {
     head: u32,
     /// Others that were delivered.
     islands: Vec<Range<u32>>,
-    /// Records of which a report says that they are certainly not in the log.
-    refused: Vec<u32>,
-    /// Whether a report said that a failed record may be in the log.
-    maybe: bool,
+    /// How many records are certainly not in the log, as a report says of each.
+    refused: usize,
     cause: Option<Cause>,
     first_offset: i64,
     last_offset: i64,
@@ -77,8 +76,7 @@ impl Parcel {
                 settled: false,
                 head: 0,
                 islands: Vec::new(),
-                refused: Vec::new(),
-                maybe: false,
+                refused: 0,
                 cause: None,
                 first_offset: -1,
                 last_offset: -1,
@@ -137,13 +135,14 @@ impl Parcel {
         self.state.lock().handed.unwrap_or(0)
     }
 
-    /// There will be no more reports.
-    pub(crate) fn settle(&self) {
+    /// There will be no more reports. Lets go of the batch before it wakes who waits.
+    pub(crate) fn settle(self: Arc<Self>) {
         let waker = {
             let mut state = self.state.lock();
             state.settled = true;
             state.waker.take()
         };
+        drop(self);
         if let Some(waker) = waker {
             waker.wake();
         }
@@ -191,12 +190,14 @@ impl Parcel {
                 state.first_offset >= 0 && state.last_offset - state.first_offset == i64::from(count) - 1;
             return Answer::Delivered(Delivered::at(contiguous.then_some(state.first_offset)));
         }
-        // Handed over, not reported, and so neither delivered nor refused.
+        // Of those handed over, each that failed without a report that it is not in the log may be there.
         let handed = state.handed.unwrap_or(count);
         let handed_failed = failed.partition_point(|index| *index < handed);
-        let unknown = handed_failed > state.refused.len();
-        let persistence =
-            if state.maybe || unknown { Persistence::MaybePersisted } else { Persistence::NotPersisted };
+        let persistence = if handed_failed > state.refused {
+            Persistence::MaybePersisted
+        } else {
+            Persistence::NotPersisted
+        };
         // The reason of the first record that is at fault itself.
         let cause = match (state.cause.clone(), refusal) {
             (Some(cause), Some(refusal)) if cause.bystander => Some(refusal),
@@ -219,11 +220,7 @@ impl State {
 
     #[cold]
     fn fail(&mut self, index: u32, report: Report<'_>) {
-        if report.not_persisted() {
-            self.refused.push(index);
-        } else {
-            self.maybe = true;
-        }
+        self.refused += usize::from(report.not_persisted());
         let better = |cause: &Cause| cause.bystander || index < cause.index;
         if self.cause.as_ref().is_none_or(better) {
             let (code, text) = (report.code(), report.text());
@@ -238,7 +235,6 @@ impl State {
     /// broker that has forgotten the producer's sequence numbers that is wrong.
     #[cold]
     fn doubt(&mut self, index: u32) {
-        self.maybe = true;
         if self.cause.as_ref().is_none_or(|cause| cause.bystander) {
             let text = "no broker said that the record was written; librdkafka concludes it from a later one"
                 .to_owned();

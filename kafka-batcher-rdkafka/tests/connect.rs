@@ -64,6 +64,15 @@ async fn the_executor_is_not_blocked_meanwhile() {
 }
 
 #[tokio::test]
+async fn asking_for_a_topic_does_not_make_it() {
+    let setup = Setup::new(LONG);
+    for _ in 0..2 {
+        let error = setup.producer.partition_count("missing", SHORT).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::UnknownTopic, "{error}");
+    }
+}
+
+#[tokio::test]
 async fn creating_a_topic_ends_in_time() {
     let setup = Setup::new(LONG);
     let topic = topic(TopicSettings::new("new").allow_topic_auto_creation(true));

@@ -13,8 +13,8 @@ librdkafka, the C library under this, is compiled along and needs a C and a C++ 
 /// Fails unless there are compilers and make.
 pub(crate) fn check() -> Result<()> {
     let missing: Vec<&str> = [
-        ("a C compiler", "CC", &["cc", "gcc", "clang"][..]),
-        ("a C++ compiler", "CXX", &["c++", "g++", "clang++"][..]),
+        ("C compiler", "CC", &["cc", "gcc", "clang"][..]),
+        ("C++ compiler", "CXX", &["c++", "g++", "clang++"][..]),
         ("make", "MAKE", &["make"][..]),
         ("bash", "", &["bash"][..]),
     ]

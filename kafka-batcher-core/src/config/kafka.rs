@@ -58,9 +58,9 @@ impl fmt::Debug for Properties {
 #[non_exhaustive]
 pub struct Limits {
     /// `max_memory_bytes`: bytes of accepted events that are neither delivered nor stored, over all
-    /// topics. Default 256 MiB.
+    /// topics. Default 64 MiB.
     pub max_memory_bytes: usize,
-    /// `max_memory_events`: the same as a number of events. Default 4,000,000.
+    /// `max_memory_events`: the same as a number of events. Default 1,000,000.
     pub max_memory_events: usize,
 }
 
@@ -183,7 +183,7 @@ impl KafkaConfig {
             sasl: None,
             ssl: None,
             client_id: "kafka-batcher".to_owned(),
-            limits: Limits { max_memory_bytes: 256 * 1024 * 1024, max_memory_events: 4_000_000 },
+            limits: Limits { max_memory_bytes: 64 * 1024 * 1024, max_memory_events: 1_000_000 },
             timing: Timing {
                 produce_timeout: Duration::from_secs(10),
                 connect_timeout: Duration::from_secs(5),

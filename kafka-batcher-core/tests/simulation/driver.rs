@@ -71,13 +71,17 @@ impl World {
             }
             Signal::Link(link) => {
                 self.process().last_link = link;
+                self.process().counted_at = None;
                 self.process().collector.set_link(link, now);
                 for cell in 1..self.process().cells.len() {
                     self.set_link(cell, link);
                     self.poll(cell);
                 }
             }
-            Signal::Counted(result) => self.process().collector.counted(result, now),
+            Signal::Counted(result) => {
+                self.process().counted_at = result.is_ok().then_some(now);
+                self.process().collector.counted(result, now);
+            }
             Signal::Created(result) => self.process().collector.created(result, now),
             Signal::Flush(reason) => {
                 if reason == FlushReason::Pressure {
@@ -211,6 +215,12 @@ impl World {
         let (plan, now) = (&self.plan, self.now);
         match action {
             CollectorAction::CountPartitions => {
+                let due = self
+                    .process
+                    .as_ref()
+                    .and_then(|p| p.counted_at)
+                    .map(|at| at + plan.timing.partitions_refresh);
+                assert!(due.is_none_or(|due| now >= due), "partitions are counted again long before {due:?}");
                 let latency = self.kafka.metadata_latency(plan, now);
                 let number = self.process().number;
                 self.after(latency, Item::Counted(number));
@@ -326,16 +336,16 @@ impl World {
     pub(crate) fn counted(&mut self) {
         let highest = self.storage.lanes.keys().filter_map(|lane| *lane).max();
         let result = self.kafka.count(&self.plan, self.now, highest.map_or(0, |highest| highest + 1));
-        if let Err(error) = &result {
-            self.call_failed(error.kind());
+        if result.as_ref().is_err_and(|error| error.kind() == ErrorKind::Fatal) {
+            self.call_failed(ErrorKind::Fatal);
         }
         self.signal(Signal::Counted(result));
     }
 
     pub(crate) fn created(&mut self) {
         let result = self.kafka.create(&self.plan, self.now);
-        if let Err(error) = &result {
-            self.call_failed(error.kind());
+        if result.as_ref().is_err_and(|error| error.kind() == ErrorKind::Fatal) {
+            self.call_failed(ErrorKind::Fatal);
         }
         self.signal(Signal::Created(result));
     }
@@ -345,6 +355,7 @@ impl World {
         let Some(process) = &self.process else { return false };
         let locked = process.cells[1..].iter().any(|cell| cell.shard.lanes().iter().any(Lane::is_locked));
         process.direct
+            && !self.kafka.broken
             && process.signals.is_empty()
             && process.connection.is_connected()
             && process.collector.state(locked) == CollectorState::Ready

@@ -49,6 +49,8 @@ pub(crate) struct Process {
     pub(crate) found: Option<BTreeMap<Partition, (u64, u64)>>,
     pub(crate) routing: Option<(FlightId, Result<Delivered, ProduceFailure>)>,
     pub(crate) last_link: Link,
+    /// The partition count came in last, and the connection has been up since.
+    pub(crate) counted_at: Option<Moment>,
     pub(crate) abandoned: bool,
     /// Memory is short and the reactor has been told.
     pub(crate) pressed: bool,
@@ -142,6 +144,7 @@ impl Process {
             found: None,
             routing: None,
             last_link: Link::Unknown,
+            counted_at: None,
             abandoned: false,
             pressed: false,
             ending: None,

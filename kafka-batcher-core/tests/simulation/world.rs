@@ -157,7 +157,6 @@ impl World {
         let end = self.plan.end;
         while self.step(end) {}
         note!(self, "everything works from here on");
-        self.kafka.broken = false;
         self.quiet = true;
         self.come_to_rest("after the last fault");
         self.prove_live();
@@ -263,6 +262,13 @@ impl World {
 
     fn start(&mut self) {
         self.started += 1;
+        if self.started > 1 && self.dice.chance(40) {
+            // The program comes back with other settings.
+            let topic = &mut self.plan.topic;
+            topic.collect_by_partition ^= self.dice.chance(50);
+            topic.batch_size = topic.batch_size.saturating_add(self.dice.between(0, 9) as u32);
+            note!(self, "collect_by_partition: {}", self.plan.topic.collect_by_partition);
+        }
         let seed = self.dice.next();
         self.process = Some(Process::new(&self.plan, self.started, seed));
         note!(self, "process {} starts", self.started);

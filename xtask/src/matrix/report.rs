@@ -1,5 +1,6 @@
 //! The results of a run as a table, and as JSON.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::Serialize;
@@ -10,6 +11,9 @@ use super::run::RowResult;
 use crate::error::{Context, Result};
 use crate::files;
 use crate::table::{Table, count};
+
+/// The status of a row that did not run at all.
+const SKIPPED: &str = "skipped";
 
 #[derive(Debug, Serialize)]
 pub(crate) struct Report {
@@ -106,16 +110,31 @@ impl Report {
         text
     }
 
+    /// By reason, as most tests that skip do it for the same one, and in several rows.
     fn render_skips(&self, text: &mut String) {
-        let mut heading = "\nskipped:\n";
+        let mut reasons: Vec<(&str, BTreeMap<String, u64>)> = Vec::new();
         for line in &self.rows {
             for skip in &line.skips {
-                text.push_str(heading);
-                heading = "";
-                text.push_str(&format!(
-                    "  {} {}: {}: {}\n",
-                    line.package, line.features, skip.test, skip.reason
-                ));
+                // A row that was skipped as a whole is told from others by its features.
+                let whole = line.status == SKIPPED;
+                let test = if whole { &line.features } else { &skip.test };
+                let test = format!("{} {test}", line.package);
+                let known = reasons.iter().position(|(reason, _)| *reason == skip.reason);
+                let known = known.unwrap_or_else(|| {
+                    reasons.push((&skip.reason, BTreeMap::new()));
+                    reasons.len() - 1
+                });
+                *reasons[known].1.entry(test).or_default() += 1;
+            }
+        }
+        if !reasons.is_empty() {
+            text.push_str("\nskipped:\n");
+        }
+        for (reason, tests) in reasons {
+            text.push_str(&format!("  {reason}\n"));
+            for (test, rows) in tests {
+                let rows = if rows == 1 { String::new() } else { format!(" ({rows} rows)") };
+                text.push_str(&format!("    {test}{rows}\n"));
             }
         }
     }
@@ -136,7 +155,7 @@ impl Line {
     fn new(result: &RowResult) -> Self {
         let outcome = &result.outcome;
         let status = match (&result.not_run, result.is_good()) {
-            (Some(_), _) => "skipped",
+            (Some(_), _) => SKIPPED,
             (None, true) => "ok",
             (None, false) => "FAILED",
         };
@@ -200,14 +219,15 @@ mod tests {
         let skip = Skip { test: "t".into(), reason: "no broker".into() };
         let report = Report::new(&[
             result(What::Test, Outcome { passed: 3, skips: vec![skip.clone()], ..Outcome::default() }, None),
+            result(What::Test, Outcome { skips: vec![skip.clone()], ..Outcome::default() }, None),
             result(What::Check, Outcome::default(), None),
             result(What::Check, Outcome { skips: vec![skip], ..Outcome::default() }, Some("no broker")),
         ]);
         assert!(report.is_good());
         let text = report.render();
-        assert!(text.contains("a default: t: no broker\n"), "{text}");
-        assert!(text.contains("total  3 rows"), "{text}");
-        assert!(text.ends_with("\n3 passed, 0 failed, 2 skipped\n"), "{text}");
+        assert!(text.contains("skipped:\n  no broker\n    a default\n    a t (2 rows)\n"), "{text}");
+        assert!(text.contains("total  4 rows"), "{text}");
+        assert!(text.ends_with("\n3 passed, 0 failed, 3 skipped\n"), "{text}");
     }
 
     #[test]
