@@ -114,7 +114,8 @@ mod tests {
 
     #[test]
     fn an_unknown_topic_is_told_from_an_unreachable_broker() {
-        let unknown = Report::new(What::PartitionsUnknown(ErrorKind::UnknownTopic), "topic `flights` does not exist");
+        let unknown =
+            Report::new(What::PartitionsUnknown(ErrorKind::UnknownTopic), "topic `flights` does not exist");
         assert_eq!(WAIT.patience(Some(&unknown)), UNKNOWN_TOPIC);
         assert_eq!(
             WAIT.gives_up(Some(&unknown), UNKNOWN_TOPIC),
@@ -135,7 +136,8 @@ mod tests {
 
     #[test]
     fn a_short_timeout_also_holds_for_an_unknown_topic() {
-        let unknown = Report::new(What::PartitionsUnknown(ErrorKind::UnknownTopic), "Unknown topic or partition");
+        let unknown =
+            Report::new(What::PartitionsUnknown(ErrorKind::UnknownTopic), "Unknown topic or partition");
         assert_eq!(
             Wait { timeout: Duration::from_secs(1), ..WAIT }.patience(Some(&unknown)),
             Duration::from_secs(1)

@@ -189,13 +189,11 @@ mod tests {
         let bytes = || option::of(vec(any::<u8>(), 0..200));
         (bytes(), bytes(), vec((".{0,12}", bytes()), 0..4), option::of(0..i64::MAX / 4)).prop_map(
             |(key, value, headers, timestamp)| {
-                let mut record = Record::default();
-                record.key = key.map(Into::into);
-                record.value = value.map(Into::into);
+                let (key, value) = (key.map(Into::into), value.map(Into::into));
+                let mut record = Record { key, value, timestamp, ..Record::default() };
                 for (name, value) in headers {
                     record.headers.push(name, value.map(Into::into));
                 }
-                record.timestamp = timestamp;
                 record
             },
         )
