@@ -33,7 +33,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use simulation::world::{Trace, World};
 
 /// A few seconds, also when not optimised.
-const DEFAULT_SEEDS: u64 = 200;
+const DEFAULT_SEEDS: u64 = 400;
 
 /// How often things happened.
 type Tally = BTreeMap<&'static str, u64>;

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
@@ -10,12 +10,15 @@ use std::time::Duration;
 use super::check::Promise;
 use super::input::Input;
 use crate::broker::Session;
+use crate::children::{self, End};
 use crate::error::{Context, Error, Result};
 use crate::workspace::Workspace;
 
 /// While the broker is dead, lines come in over so long a time, so that there is something going on.
 const THROUGH_OUTAGE: Duration = Duration::from_secs(4);
 const STEPS: usize = 100;
+/// Far more than it takes; it gives up by itself before.
+const LONGEST: Duration = Duration::from_secs(300);
 
 /// Builds the program, and tells where it is.
 pub(crate) fn build(workspace: &Workspace, profile: &str) -> Result<PathBuf> {
@@ -51,8 +54,7 @@ impl Sender<'_> {
     /// The file as it is, with the defaults.
     pub(crate) fn send(&self) -> Result<()> {
         let child = self.command().arg(&self.input.path).stdin(Stdio::null()).spawn();
-        let mut child = child.context(|| format!("cannot run {}", self.program.display()))?;
-        finish(child.wait())
+        finish(child.context(|| format!("cannot run {}", self.program.display()))?)
     }
 
     /// Through standard input: a third as fast as it goes, then the broker is killed; a third while it is dead; and
@@ -72,9 +74,10 @@ impl Sender<'_> {
             let (back, is_back) = mpsc::channel();
             let writer = scope.spawn(|| self.write(stdin, reached, is_back));
             let incident = self.incident(&mut child, &at_a_third, outage);
-            // The writer waits for it; dropped, it tells that there will be no broker.
-            if incident.is_ok() {
-                back.send(()).unwrap_or_default();
+            // The writer waits for the one, or for somebody to read what it writes.
+            match &incident {
+                Ok(()) => back.send(()).unwrap_or_default(),
+                Err(_) => child.kill().unwrap_or_default(),
             }
             drop(back);
             let written = writer.join().unwrap_or_else(|_| Err(io::Error::other("the writer panicked")));
@@ -82,8 +85,9 @@ impl Sender<'_> {
             incident.and(written)
         });
         match outcome {
-            Ok(()) => finish(child.wait()),
+            Ok(()) => finish(child),
             Err(error) => {
+                // Whatever became of it, the error is the better story.
                 child.kill().and_then(|()| child.wait()).map(|_| ()).unwrap_or_default();
                 Err(error)
             }
@@ -128,7 +132,10 @@ impl Sender<'_> {
     }
 }
 
-fn finish(status: io::Result<ExitStatus>) -> Result<()> {
-    let status = status.context(|| "cannot wait for kafka-batcher")?;
-    if status.success() { Ok(()) } else { Err(Error::new(format!("kafka-batcher failed ({status})"))) }
+fn finish(mut child: Child) -> Result<()> {
+    match children::wait(&mut child, LONGEST)? {
+        End::Success => Ok(()),
+        End::Failure => Err(Error::new("kafka-batcher failed")),
+        End::TimedOut => Err(Error::new(format!("kafka-batcher did not end within {} s", LONGEST.as_secs()))),
+    }
 }
