@@ -17,8 +17,8 @@ pub struct Budget {
 const BYTES_BITS: u32 = 38;
 
 impl Budget {
-    /// The largest number of bytes a budget can have: 128 GiB. Half of what fits, so that calls that
-    /// overshoot at the same time, before they step back, do no harm.
+    /// The largest number of bytes a budget can have: 128 GiB. Half of what fits, so that an event larger
+    /// than the budget, which is let in when it is alone, fits too.
     pub const MAX_BYTES: usize = 1 << (BYTES_BITS - 1);
     /// The largest number of events a budget can have: some 33 million.
     pub const MAX_EVENTS: usize = 1 << (63 - BYTES_BITS);
@@ -34,14 +34,21 @@ impl Budget {
     #[must_use]
     #[inline]
     pub fn try_take(&self, bytes: usize) -> bool {
-        let (bytes_before, events_before) = split(self.used.fetch_add(join(bytes, 1), Relaxed));
-        // An event larger than the budget is let in when it is alone, or it would wait for ever.
-        let fits = bytes_before + bytes <= self.max_bytes || bytes_before == 0;
-        if fits && events_before < self.max_events {
-            return true;
+        let mut used = self.used.load(Relaxed);
+        loop {
+            let (bytes_before, events_before) = split(used);
+            // An event larger than the budget is let in when it is alone, or it would wait for ever.
+            let fits = bytes_before + bytes <= self.max_bytes || bytes_before == 0;
+            if !fits || events_before >= self.max_events {
+                return false;
+            }
+            // Not added first and taken back: somebody else would meanwhile find it full, and wait for
+            // room that nobody is about to give.
+            match self.used.compare_exchange_weak(used, used + join(bytes, 1), Relaxed, Relaxed) {
+                Ok(_) => return true,
+                Err(now) => used = now,
+            }
         }
-        self.give_back(bytes, 1);
-        false
     }
 
     /// Takes room whether there is any or not: for events that were accepted before.

@@ -37,13 +37,17 @@ enum State {
         until: Moment,
     },
     Connecting,
-    /// `check` is when to look whether Kafka is still there, because a batch has failed.
+    /// `check` is when to look whether Kafka is still there, because a batch has failed; `checked` is
+    /// when somebody last looked.
     Connected {
         since: Moment,
+        checked: Moment,
         check: Option<Moment>,
     },
     /// Connected as far as anybody knows.
-    Checking,
+    Checking {
+        since: Moment,
+    },
     Closed,
 }
 
@@ -62,19 +66,20 @@ impl Connection {
 
     /// The answer to [`ConnectionAction::Connect`].
     pub fn connected(&mut self, result: Result<(), ProduceError>, now: Moment) {
-        let checking = matches!(self.state, State::Checking);
-        if !checking && !matches!(self.state, State::Connecting) {
-            return;
-        }
+        let checking = match self.state {
+            State::Connecting => None,
+            State::Checking { since } => Some(since),
+            _ => return,
+        };
         match result {
             Ok(()) => {
-                self.backoff.reset();
-                self.state = State::Connected { since: now, check: None };
-                if !checking {
+                self.state = State::Connected { since: checking.unwrap_or(now), checked: now, check: None };
+                if checking.is_none() {
                     self.say.push_back(ConnectionAction::Link(Link::Up));
                 }
             }
             Err(error) => {
+                self.forgive(checking, now);
                 self.state = State::Waiting { until: self.backoff.next(now) };
                 self.say.push_back(ConnectionAction::Link(Link::Down));
                 let what = What::ConnectFailed(error.kind());
@@ -90,14 +95,23 @@ impl Connection {
     /// by one, and when it is back, all hear of it at once.
     pub fn failed(&mut self, kind: ErrorKind, now: Moment) {
         match (kind, &mut self.state) {
-            (ErrorKind::Fatal, State::Connected { .. } | State::Checking) => {
-                self.state = State::Waiting { until: now };
+            (ErrorKind::Fatal, State::Connected { since, .. } | State::Checking { since }) => {
+                let since = Some(*since);
+                self.forgive(since, now);
+                self.state = State::Waiting { until: self.backoff.next(now) };
                 self.say.push_back(ConnectionAction::Link(Link::Down));
             }
-            (ErrorKind::Transient, State::Connected { since, check }) => {
-                check.get_or_insert((*since + self.recheck_interval).max(now));
+            (ErrorKind::Transient, State::Connected { checked, check, .. }) => {
+                check.get_or_insert((*checked + self.recheck_interval).max(now));
             }
             _ => {}
+        }
+    }
+
+    /// A connection that held for a while starts over with short waits; one that breaks at once does not.
+    fn forgive(&mut self, since: Option<Moment>, now: Moment) {
+        if since.is_some_and(|since| now.since(since) >= self.recheck_interval) {
+            self.backoff.reset();
         }
     }
 
@@ -109,7 +123,7 @@ impl Connection {
     /// Whether the client has reached Kafka.
     #[must_use]
     pub const fn is_connected(&self) -> bool {
-        matches!(self.state, State::Connected { .. } | State::Checking)
+        matches!(self.state, State::Connected { .. } | State::Checking { .. })
     }
 
     /// The next thing to do; `None` when there is nothing now.
@@ -122,8 +136,8 @@ impl Connection {
                 self.state = State::Connecting;
                 Some(ConnectionAction::Connect)
             }
-            State::Connected { check: Some(at), .. } if now >= at => {
-                self.state = State::Checking;
+            State::Connected { since, check: Some(at), .. } if now >= at => {
+                self.state = State::Checking { since };
                 Some(ConnectionAction::Connect)
             }
             _ => None,
@@ -192,7 +206,27 @@ mod tests {
         connection.failed(ErrorKind::Fatal, Moment::ZERO);
         connection.failed(ErrorKind::Fatal, Moment::ZERO);
         assert!(matches!(connection.poll_action(Moment::ZERO), Some(ConnectionAction::Link(Link::Down))));
-        assert!(matches!(connection.poll_action(Moment::ZERO), Some(ConnectionAction::Connect)));
+        let at = connection.poll_timeout().unwrap();
+        assert!(at <= Moment::from_millis(100));
+        assert!(matches!(connection.poll_action(at), Some(ConnectionAction::Connect)));
+    }
+
+    #[test]
+    fn a_client_that_fails_as_soon_as_it_is_connected_is_not_started_all_the_time() {
+        let mut connection = connection();
+        let (mut now, mut connects) = (Moment::ZERO, 0);
+        while now < Moment::from_millis(60_000) {
+            match connection.poll_action(now) {
+                Some(ConnectionAction::Connect) => {
+                    connects += 1;
+                    connection.connected(Ok(()), now);
+                    connection.failed(ErrorKind::Fatal, now);
+                }
+                Some(_) => {}
+                None => now = connection.poll_timeout().unwrap(),
+            }
+        }
+        assert!(connects < 40, "{connects} times in a minute");
     }
 
     #[test]

@@ -391,11 +391,13 @@ impl Reactor {
             CollectorAction::CountPartitions => drop(topic.shared.runtime.clone().spawn(async move {
                 let count = topic.shared.producer.partition_count(&topic.config.topic_name, timeout);
                 let counted = producer_call(timeout, count).await.and_then(|result| result);
+                topic.shared.heed(&counted);
                 topic.signal(Signal::Counted(counted));
             })),
             CollectorAction::CreateTopic => drop(topic.shared.runtime.clone().spawn(async move {
                 let create = topic.shared.producer.create_topic(&topic.config, timeout);
                 let created = producer_call(timeout, create).await.and_then(|result| result);
+                topic.shared.heed(&created);
                 topic.signal(Signal::Created(created));
             })),
             CollectorAction::Divert => {

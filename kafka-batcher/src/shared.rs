@@ -6,7 +6,9 @@ use std::sync::OnceLock;
 
 use kafka_batcher_core::budget::Budget;
 use kafka_batcher_core::config::{Timing, TopicConfig};
-use kafka_batcher_core::{DeadLetter, ErrorKind, Producer, Report, Telemetry, TempStorage, What};
+use kafka_batcher_core::{
+    DeadLetter, ErrorKind, ProduceError, Producer, Report, Telemetry, TempStorage, What,
+};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify as Wakeup, mpsc};
 
@@ -51,6 +53,14 @@ impl Shared {
             && let Err(panic) = contained(|| tell(&*self.telemetry))
         {
             self.notify.send(Report::new(What::Panicked, format!("telemetry: {panic}")));
+        }
+    }
+
+    /// Tells the connection manager of a failed call, which may mean that the client has to be started anew.
+    pub(crate) fn heed<T>(&self, result: &Result<T, ProduceError>) {
+        if let Err(error) = result {
+            // The manager is gone only when the batcher is.
+            self.failures.send(error.kind()).ok();
         }
     }
 
