@@ -42,8 +42,7 @@ impl Load {
             .set("bootstrap.servers", &self.bootstrap)
             .set("enable.idempotence", "true")
             .set("batch.num.messages", "1000000")
-            .set("batch.size", "1065536")
-            .set("message.max.bytes", "1065536")
+            .set("batch.size", "1000000")
             .set("queue.buffering.max.messages", "0")
             .set("queue.buffering.max.kbytes", "2147483647");
         if let Some(linger) = &self.linger {

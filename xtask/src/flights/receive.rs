@@ -62,6 +62,7 @@ pub(crate) fn read(reader: Reader, session: &Session, topic: &str) -> Result<Vec
             run(kcat, next_of_kcat)
         }
         Reader::Kafka => {
+            eprintln!("(it ends with a TimeoutException, when {IDLE_MS} ms have brought nothing more)");
             let mut consumer = broker::java_tool("org.apache.kafka.tools.consumer.ConsoleConsumer")?;
             consumer.args(["--bootstrap-server", bootstrap, "--topic", topic, "--from-beginning"]);
             consumer.args(["--timeout-ms", IDLE_MS]);

@@ -71,15 +71,14 @@ impl Sender<'_> {
         let stdin = child.stdin.take().ok_or_else(|| Error::new("the child has no standard input"))?;
         let outcome = thread::scope(|scope| {
             let (reached, at_a_third) = mpsc::channel();
-            let (back, is_back) = mpsc::channel();
-            let writer = scope.spawn(|| self.write(stdin, reached, is_back));
-            let incident = self.incident(&mut child, &at_a_third, outage);
-            // The writer waits for the one, or for somebody to read what it writes.
-            match &incident {
-                Ok(()) => back.send(()).unwrap_or_default(),
-                Err(_) => child.kill().unwrap_or_default(),
+            let (tell, events) = mpsc::channel();
+            let writer = scope.spawn(|| self.write(stdin, reached, events));
+            let incident = self.incident(&mut child, &at_a_third, &tell, outage);
+            // The writer may be waiting for the broker, or for somebody to read what it writes.
+            drop(tell);
+            if incident.is_err() {
+                child.kill().unwrap_or_default();
             }
-            drop(back);
             let written = writer.join().unwrap_or_else(|_| Err(io::Error::other("the writer panicked")));
             let written = written.context(|| "cannot write to kafka-batcher's standard input");
             incident.and(written)
@@ -94,35 +93,50 @@ impl Sender<'_> {
         }
     }
 
+    /// `events` says first that the broker is killed, and then that it is back.
     fn write(
         &self,
         mut stdin: impl Write,
         reached: mpsc::Sender<()>,
-        is_back: mpsc::Receiver<()>,
+        events: mpsc::Receiver<()>,
     ) -> io::Result<()> {
         let all = self.input.len();
         let (first, second) = (all / 3, all / 3 * 2);
+        let step = (second - first) / STEPS + 1;
         stdin.write_all(self.input.lines(0..first))?;
         reached.send(()).unwrap_or_default();
-        for step in 0..STEPS {
-            let at = |step: usize| first + (second - first) * step / STEPS;
-            stdin.write_all(self.input.lines(at(step)..at(step + 1)))?;
+        let mut next = first;
+        let mut killed = false;
+        while next < second {
+            let until = (next + step).min(second);
+            stdin.write_all(self.input.lines(next..until))?;
             stdin.flush()?;
-            thread::sleep(THROUGH_OUTAGE / STEPS as u32);
+            next = until;
+            // At full speed until it is killed, so that there is much under way then.
+            killed = killed || events.try_recv().is_ok();
+            if killed {
+                thread::sleep(THROUGH_OUTAGE / STEPS as u32);
+            }
         }
-        if is_back.recv().is_err() {
-            return Ok(());
-        }
-        stdin.write_all(self.input.lines(second..all))
+        let is_back = (killed || events.recv().is_ok()) && events.recv().is_ok();
+        if is_back { stdin.write_all(self.input.lines(second..all)) } else { Ok(()) }
     }
 
     /// Kills the broker once a third is written, and brings it back.
-    fn incident(&self, child: &mut Child, at_a_third: &mpsc::Receiver<()>, outage: Duration) -> Result<()> {
+    fn incident(
+        &self,
+        child: &mut Child,
+        at_a_third: &mpsc::Receiver<()>,
+        events: &mpsc::Sender<()>,
+        outage: Duration,
+    ) -> Result<()> {
         at_a_third.recv().context(|| "kafka-batcher ended before a third of the events was written")?;
         self.session.kill(1)?;
         eprintln!("node 1 is killed");
+        events.send(()).unwrap_or_default();
         thread::sleep(outage);
         self.session.restart(1)?;
+        events.send(()).unwrap_or_default();
         match child.try_wait().context(|| "cannot wait for kafka-batcher")? {
             Some(status) => {
                 Err(Error::new(format!("kafka-batcher ended while the broker was away ({status})")))
