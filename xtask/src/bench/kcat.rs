@@ -31,7 +31,7 @@ const SEPARATOR: &str = "|";
 
 pub(crate) fn run(options: &Kcat) -> Result<ExitCode> {
     compilers::check()?;
-    if !compilers::runs("kcat") {
+    if !compilers::succeeds("kcat", &["-V"]) {
         return Err(Error::new("there is no `kcat`: on Debian and Ubuntu it is in the package kcat"));
     }
     let workspace = Workspace::load()?;
