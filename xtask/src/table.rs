@@ -26,8 +26,10 @@ impl Table {
         let widths: Vec<usize> = (0..columns)
             .map(|index| column(index).map(|cell| cell.chars().count()).max().unwrap_or(0))
             .collect();
-        let numeric: Vec<bool> =
-            (0..columns).map(|index| column(index).skip(1).all(|cell| is_number(cell))).collect();
+        let cells = |index: usize| column(index).skip(1);
+        let numeric: Vec<bool> = (0..columns)
+            .map(|index| cells(index).all(|cell| is_number(cell)) && cells(index).any(|cell| has_digit(cell)))
+            .collect();
         let mut text = String::new();
         for row in &self.rows {
             let mut line = String::new();
@@ -49,7 +51,11 @@ impl Table {
 
 /// Also a dash for "none", and a time such as `1.5 s`.
 fn is_number(cell: &str) -> bool {
-    cell.is_empty() || cell == "-" || cell.starts_with(|c: char| c.is_ascii_digit())
+    cell.is_empty() || cell == "-" || has_digit(cell)
+}
+
+fn has_digit(cell: &str) -> bool {
+    cell.starts_with(|c: char| c.is_ascii_digit())
 }
 
 /// A count of things, in words.

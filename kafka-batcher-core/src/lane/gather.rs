@@ -12,8 +12,8 @@ use crate::time::Moment;
 ///
 /// Its value is 28 bytes: the instance (16, random for each batcher), the lane (4, the partition, or
 /// −1 for events accepted before the partition count was known) and the event's number in that lane
-/// (8), integers big-endian. Of one instance and lane the numbers grow by one; one that was seen
-/// before is a duplicate.
+/// (8), integers big-endian. Of one instance and lane the numbers grow, not always by one; one that
+/// was seen before is a duplicate.
 pub const SEQUENCE_HEADER: &str = "kafka-batcher-sequence";
 
 /// A record was taken.
