@@ -7,9 +7,9 @@ use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use common::*;
-use kafka_batcher_core::config::{KafkaConfig, Sasl, SaslMechanism, TopicSettings};
+use kafka_batcher_core::config::{KafkaConfig, Sasl, SaslMechanism, Tls, TopicSettings};
 use kafka_batcher_core::{ErrorKind, Persistence, Producer};
-use kafka_batcher_rdkafka::RdkafkaProducer;
+use kafka_batcher_rdkafka::{RdkafkaProducer, SetupError};
 
 const SHORT: Duration = Duration::from_secs(2);
 
@@ -140,4 +140,37 @@ async fn being_denied_is_told_from_nobody_being_there() {
     let failure = producer.produce(&request("t", 0, numbered(0, 3)), SHORT).await.unwrap_err();
     assert_eq!(failure.error.kind(), ErrorKind::Denied, "{failure}");
     assert_eq!(failure.persistence, Persistence::NotPersisted);
+}
+
+/// What the client says first to whoever listens.
+async fn first_bytes(config: impl FnOnce(KafkaConfig) -> KafkaConfig) -> Result<Vec<u8>, SetupError> {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let producer = RdkafkaProducer::new(&config(KafkaConfig::new(address.as_str())))?;
+    let heard = tokio::task::spawn_blocking(move || {
+        let (mut connection, _) = listener.accept().unwrap();
+        let mut bytes = vec![0; 6];
+        connection.read_exact(&mut bytes).unwrap();
+        bytes
+    });
+    assert!(producer.connect(SHORT).await.is_err(), "nobody answers");
+    Ok(tokio::time::timeout(LONG, heard).await.expect("the client says something").unwrap())
+}
+
+/// Defect 17: one of the two clients ignored the TLS and SASL settings.
+#[tokio::test]
+async fn defect_17_tls_and_sasl_settings_are_used_or_refused_but_never_ignored() {
+    let plain = first_bytes(|config| config).await.unwrap();
+    assert_eq!(plain[4..], [0, 18], "in the clear it begins with an ApiVersions request");
+
+    // A TLS handshake record, or the name of the feature that is missing.
+    match first_bytes(|config| config.ssl(Tls::default())).await {
+        Ok(bytes) => assert_eq!(bytes[..2], [0x16, 0x03]),
+        Err(error) => assert!(matches!(error, SetupError::MissingFeature { .. }), "{error}"),
+    }
+
+    // Only a client that does as it is told comes to the point where it is turned away.
+    let config = KafkaConfig::new(broker_that_denies()).sasl(Sasl::new(SaslMechanism::Plain, "me", "secret"));
+    let error = RdkafkaProducer::new(&config).unwrap().connect(Duration::from_secs(5)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Denied, "{error}");
 }

@@ -1,7 +1,7 @@
 //! `cargo xtask test-matrix`: the test suite, once for each choice of features that makes a difference, and on request
 //! against real Kafka.
 //!
-//! [`rows`] works out what there is to run, by way of [`features`] and [`needs`]; [`run`] runs it, [`libtest`] reads what
+//! [`rows`] works out what there is to run, by way of [`features`] and [`needs`]; [`mod@run`] runs it, [`libtest`] reads what
 //! came of it, and [`report`] shows it.
 
 mod features;
