@@ -144,7 +144,7 @@ pub(crate) mod tests {
                     {"name": "rdkafka", "rename": null, "kind": null, "optional": true, "uses_default_features": false, "features": ["libz"]}]},
                 {"name": "kafka-batcher", "manifest_path": "/w/facade/Cargo.toml", "publish": null,
                  "features": {"default": ["rdkafka"], "rdkafka": ["dep:kafka-batcher-rdkafka", "kafka-batcher-rdkafka/libz"],
-                              "ssl": ["kafka-batcher-rdkafka?/ssl"]},
+                              "ssl": ["kafka-batcher-rdkafka?/ssl"], "zstd": ["rdkafka", "kafka-batcher-rdkafka/zstd"]},
                  "dependencies": [
                     {"name": "kafka-batcher-core", "rename": null, "kind": null, "optional": false, "uses_default_features": true, "features": []},
                     {"name": "kafka-batcher-rdkafka", "rename": null, "kind": null, "optional": true, "uses_default_features": false, "features": []}]},

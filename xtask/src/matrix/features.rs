@@ -56,6 +56,11 @@ impl Resolved {
         self.ours.get(package)
     }
 
+    /// Whether a package has this optional dependency of its.
+    pub(crate) fn has_optional(&self, package: &str, key: &str) -> bool {
+        self.optional.contains(&(package.to_owned(), key.to_owned()))
+    }
+
     pub(crate) fn packages(&self) -> impl Iterator<Item = &str> {
         self.ours.keys().map(String::as_str)
     }
@@ -141,8 +146,7 @@ impl Resolver<'_> {
     }
 
     fn is_on(&self, package: &Package, dependency: &Dependency) -> bool {
-        !dependency.optional
-            || self.resolved.optional.contains(&(package.name.clone(), dependency.key().to_owned()))
+        !dependency.optional || self.resolved.has_optional(&package.name, dependency.key())
     }
 
     fn enable(&mut self, dependency: &Dependency, feature: &str) {

@@ -11,7 +11,7 @@ use super::features::{Choice, Resolved, resolve};
 use super::needs::{self, Need};
 use crate::broker;
 use crate::error::{Context, Result};
-use crate::workspace::{Package, Workspace};
+use crate::workspace::{Dependency, Package, Workspace};
 
 const CORE: &str = "kafka-batcher-core";
 const TESTKIT: &str = "kafka-batcher-testkit";
@@ -95,8 +95,13 @@ fn of_package(workspace: &Workspace, package: &Package, mentioned: &dyn Fn(&str)
         return rows;
     }
     let features: Vec<&String> = package.features.keys().filter(|name| *name != "default").collect();
-    let (passed_on, ours): (Vec<&String>, Vec<&String>) =
-        features.iter().partition(|name| is_passed_on(workspace, package, name));
+    let default = resolve(workspace, package, &Choice::Default, false);
+    let nothing = Resolved::default();
+    let (passed_on, ours): (Vec<&String>, Vec<&String>) = features.iter().partition(|name| {
+        // What the default has is judged by itself.
+        let base = if default.has_feature(&package.name, name) { &nothing } else { &default };
+        is_passed_on(workspace, package, name, base)
+    });
 
     if !features.is_empty() {
         // Dev-dependencies would bring back what is passed on.
@@ -107,14 +112,18 @@ fn of_package(workspace: &Workspace, package: &Package, mentioned: &dyn Fn(&str)
     }
     // Together with the default: without a backend they would do nothing. Apart by what they need, so that those that
     // need nothing are built everywhere.
-    let default = resolve(workspace, package, &Choice::Default, false);
     let needs_of = |feature: &str| {
         needs::of(&resolve(workspace, package, &Choice::With(vec![feature.to_owned()]), false))
             .into_iter()
             .max()
     };
     let mut groups: Vec<(Option<Need>, Vec<String>)> = Vec::new();
-    for feature in passed_on.into_iter().filter(|feature| !default.has_feature(&package.name, feature)) {
+    let has_row = |feature: &str| {
+        // Cargo itself sees to it that the crate of ours that it goes to has such a feature.
+        let useful = mentioned(feature) || is_direct(workspace, package, feature);
+        useful && !default.has_feature(&package.name, feature)
+    };
+    for feature in passed_on.into_iter().filter(|feature| has_row(feature)) {
         let need = needs_of(feature);
         match groups.iter_mut().find(|(other, _)| *other == need) {
             Some((_, group)) => group.push(feature.clone()),
@@ -129,23 +138,40 @@ fn of_package(workspace: &Workspace, package: &Package, mentioned: &dyn Fn(&str)
     rows
 }
 
-/// Whether a feature does no more than turn on features of dependencies that are there without it, in the end those of
-/// a library that is not ours.
-fn is_passed_on(workspace: &Workspace, package: &Package, feature: &str) -> bool {
+/// Whether a feature, added to these, does no more than turn on features of dependencies that are there without it, in
+/// the end those of a library that is not ours.
+fn is_passed_on(workspace: &Workspace, package: &Package, feature: &str, base: &Resolved) -> bool {
     let implied = package.features.get(feature).map_or(&[][..], Vec::as_slice);
-    let is_passed_on = |what: &String| match what.split_once('/') {
-        _ if what.starts_with("dep:") => false,
-        None => is_passed_on(workspace, package, what),
-        Some((name, inner)) => {
-            let key = name.strip_suffix('?').unwrap_or(name);
-            let dependency = package.dependencies.iter().find(|dependency| dependency.key() == key);
-            let there = dependency.is_some_and(|dependency| !dependency.optional || key != name);
-            let ours = dependency.and_then(|dependency| workspace.package(&dependency.name));
-            there && ours.is_none_or(|ours| is_passed_on(workspace, ours, inner))
+    let is_passed_on = |what: &String| {
+        if let Some(key) = what.strip_prefix("dep:") {
+            return base.has_optional(&package.name, key);
         }
+        let Some((name, inner)) = what.split_once('/') else {
+            return base.has_feature(&package.name, what) || is_passed_on(workspace, package, what, base);
+        };
+        let key = name.strip_suffix('?').unwrap_or(name);
+        let dependency = package.dependencies.iter().find(|dependency| dependency.key() == key);
+        let is_there = |dependency: &Dependency| {
+            !dependency.optional || key != name || base.has_optional(&package.name, key)
+        };
+        dependency.is_some_and(|dependency| match workspace.package(&dependency.name) {
+            Some(ours) => is_there(dependency) && is_passed_on(workspace, ours, inner, base),
+            None => is_there(dependency),
+        })
     };
     // One that turns nothing on is there for a `cfg` of ours.
     !implied.is_empty() && implied.iter().all(is_passed_on)
+}
+
+/// Whether a feature turns on one of a crate that is not ours itself, and not by way of another crate of ours.
+fn is_direct(workspace: &Workspace, package: &Package, feature: &str) -> bool {
+    let implied = package.features.get(feature).map_or(&[][..], Vec::as_slice);
+    let keys = implied.iter().filter_map(|what| what.split_once('/'));
+    let keys = keys.map(|(name, _)| name.strip_suffix('?').unwrap_or(name));
+    keys.into_iter().any(|key| {
+        let dependency = package.dependencies.iter().find(|dependency| dependency.key() == key);
+        dependency.is_some_and(|dependency| workspace.package(&dependency.name).is_none())
+    })
 }
 
 /// The features of all packages that are on, but for this package's `default`.
@@ -243,9 +269,10 @@ mod tests {
     fn features_that_add_something_of_ours_are_tested_alone() {
         assert_eq!(
             rows("kafka-batcher", &[]),
-            // `rdkafka` alone is the default.
-            expected(&[("default", "test"), ("none", "test"), ("default,ssl", "check")])
+            // `rdkafka` alone is the default, and `ssl` and `zstd` have their rows with the adapter.
+            expected(&[("default", "test"), ("none", "test")])
         );
+        assert_eq!(rows("kafka-batcher", &["ssl"]).len(), 3, "unless a source asks for it");
         assert_eq!(
             rows("kafka-batcher-testkit", &[]),
             expected(&[("default", "test"), ("embedded", "test")])
@@ -255,13 +282,18 @@ mod tests {
     #[test]
     fn a_feature_is_passed_on_if_it_only_turns_on_features_of_what_is_there() {
         let workspace = example();
-        let is = |package: &str, feature: &str| {
-            is_passed_on(&workspace, workspace.package(package).unwrap(), feature)
+        let is = |package: &str, feature: &str, on_top_of: Choice| {
+            let package = workspace.package(package).unwrap();
+            let base = resolve(&workspace, package, &on_top_of, false);
+            is_passed_on(&workspace, package, feature, &base)
         };
-        assert!(is("kafka-batcher-rdkafka", "ssl") && is("kafka-batcher-rdkafka", "default"));
-        assert!(is("kafka-batcher", "ssl"), "through the adapter");
-        assert!(!is("kafka-batcher", "rdkafka") && !is("kafka-batcher-testkit", "embedded"));
-        assert!(!is("kafka-batcher", "no-such-feature"));
+        let none = || Choice::Only(Vec::new());
+        assert!(is("kafka-batcher-rdkafka", "ssl", none()) && is("kafka-batcher-rdkafka", "default", none()));
+        assert!(is("kafka-batcher", "ssl", none()), "through the adapter, if there is one");
+        assert!(is("kafka-batcher", "zstd", Choice::Default));
+        assert!(!is("kafka-batcher", "zstd", none()), "it brings the adapter");
+        assert!(!is("kafka-batcher", "rdkafka", none()) && !is("kafka-batcher-testkit", "embedded", none()));
+        assert!(!is("kafka-batcher", "no-such-feature", none()));
     }
 
     #[test]
