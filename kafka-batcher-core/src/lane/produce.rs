@@ -1,13 +1,12 @@
 //! Sending, and what becomes of what was sent.
 
 use super::{Action, Dead, Flight, FlightId, Held, Lane, Link, StorageOp};
-use crate::accumulator::FlushReason;
 use crate::dead_letter::DeadRecord;
 use crate::notifier::What;
 use crate::producer::{Delivered, ErrorKind, Failed, Persistence, ProduceFailure};
 use crate::receipt::Outcome;
 use crate::storage::StorageError;
-use crate::time::{Moment, earliest};
+use crate::time::Moment;
 
 impl Lane {
     pub(super) fn poll_produce(&mut self, now: Moment) -> Option<Action> {
@@ -50,7 +49,7 @@ impl Lane {
         let stored = self.stored_batches > 0 && !replaying;
         let pause = if stored { self.storage_pause } else { None };
         let waiting = stored || replaying || !self.queue.is_empty() || self.due.is_some();
-        if waiting { earliest(self.failing, None).max(pause) } else { None }
+        if waiting { self.failing.max(pause) } else { None }
     }
 
     fn launch(&mut self, held: Held) -> Action {
@@ -262,11 +261,4 @@ fn part(held: &Held, kept: &[u32]) -> (Option<Held>, usize) {
         entry: held.entry,
     });
     (part, cost)
-}
-
-impl Lane {
-    /// Everything gathered so far is declared a batch because the lane closes.
-    pub fn close(&mut self) {
-        self.flush(FlushReason::Close);
-    }
 }

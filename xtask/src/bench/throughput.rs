@@ -54,7 +54,7 @@ const BARE: &str = "produceva";
 const CLIENTS: [&str; 3] = [OURS, FUTURE, BARE];
 
 #[derive(Debug, Deserialize)]
-struct Result1 {
+struct Figures {
     events: f64,
     wall_s: f64,
     cpu_s: f64,
@@ -77,7 +77,7 @@ pub(crate) fn run(options: &Throughput) -> Result<ExitCode> {
             (Running::Kafka(session), bootstrap)
         }
     };
-    let mut results: BTreeMap<&str, Vec<Result1>> = BTreeMap::new();
+    let mut results: BTreeMap<&str, Vec<Figures>> = BTreeMap::new();
     for round in 1..=options.rounds {
         for client in CLIENTS {
             let topic = broker.topic(options.partitions, round, client)?;
@@ -127,7 +127,7 @@ fn build(workspace: &Workspace) -> Result<()> {
     Ok(())
 }
 
-fn send(program: &Path, client: &str, bootstrap: &str, topic: &str, options: &Throughput) -> Result<Result1> {
+fn send(program: &Path, client: &str, bootstrap: &str, topic: &str, options: &Throughput) -> Result<Figures> {
     let mut command = Command::new(program);
     command.arg(client).args(["--bootstrap", bootstrap, "--topic", topic]);
     command.args(["--events", &options.events.to_string(), "--size", &options.size.to_string()]);
@@ -146,8 +146,8 @@ fn send(program: &Path, client: &str, bootstrap: &str, topic: &str, options: &Th
     serde_json::from_slice(&output.stdout).context(|| format!("{client} printed no result"))
 }
 
-fn table(results: &BTreeMap<&str, Vec<Result1>>) -> String {
-    let of = |client: &str, figure: fn(&Result1) -> f64| {
+fn table(results: &BTreeMap<&str, Vec<Figures>>) -> String {
+    let of = |client: &str, figure: fn(&Figures) -> f64| {
         median(results.get(client).into_iter().flatten().map(figure))
     };
     let rate = |client: &str| of(client, |r| r.events / r.wall_s / 1e6);
