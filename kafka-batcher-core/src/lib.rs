@@ -69,8 +69,8 @@ pub use flusher::{BatchFlusher, NeverFlush};
 pub use notifier::{ErrorNotifier, NoNotifier, Report, What};
 pub use partition::{PartitionStrategy, Partitioner};
 pub use producer::{
-    Capabilities, Delivered, ErrorKind, Failed, MemoryProducer, Persistence, ProduceError, ProduceFailure,
-    ProduceRequest, Producer,
+    Capabilities, Delivered, Denial, ErrorKind, Failed, MemoryProducer, Persistence, ProduceError,
+    ProduceFailure, ProduceRequest, Producer,
 };
 pub use receipt::{Outcome, Receipt};
 pub use record::{Header, HeaderRef, Headers, HeadersRef, Record, RecordRef, ToHeaders};

@@ -161,6 +161,54 @@ impl fmt::Display for ErrorKind {
     }
 }
 
+/// Why a client was not let in. What to do about it differs for each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Denial {
+    /// The broker knows no such user, the password is wrong, or the token is not accepted.
+    Credentials,
+    /// The token provider gave no token.
+    NoToken,
+    /// The broker does not offer this SASL mechanism.
+    Mechanism,
+    /// The broker's certificate has expired, or is not valid yet.
+    CertificateExpired,
+    /// Nobody the client trusts has signed the broker's certificate.
+    UnknownAuthority,
+    /// The broker's certificate is for another host name.
+    HostName,
+    /// The broker wants a certificate of the client, or does not accept the one it has.
+    ClientCertificate,
+    /// The TLS handshake failed for another reason.
+    Handshake,
+    /// The client is known, but not allowed to do this: an ACL is missing.
+    NotAuthorized,
+}
+
+impl Denial {
+    /// A word for logs and metric labels.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Credentials => "credentials",
+            Self::NoToken => "no_token",
+            Self::Mechanism => "mechanism",
+            Self::CertificateExpired => "certificate_expired",
+            Self::UnknownAuthority => "unknown_authority",
+            Self::HostName => "host_name",
+            Self::ClientCertificate => "client_certificate",
+            Self::Handshake => "handshake",
+            Self::NotAuthorized => "not_authorized",
+        }
+    }
+}
+
+impl fmt::Display for Denial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
 /// Whether records that failed may be in Kafka's log all the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[expect(clippy::exhaustive_enums, reason = "there is no third answer")]
@@ -176,6 +224,7 @@ pub enum Persistence {
 #[error("{message}")]
 pub struct ProduceError {
     kind: ErrorKind,
+    denial: Option<Denial>,
     message: String,
     #[source]
     source: Option<Arc<dyn std::error::Error + Send + Sync>>,
@@ -185,7 +234,7 @@ impl ProduceError {
     /// An error of this kind. `message` says what was tried and what came back.
     #[must_use]
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), source: None }
+        Self { kind, denial: None, message: message.into(), source: None }
     }
 
     /// Adds the error underneath.
@@ -195,10 +244,22 @@ impl ProduceError {
         self
     }
 
+    /// An error of kind [`ErrorKind::Denied`], for this reason.
+    #[must_use]
+    pub fn denied(denial: Denial, message: impl Into<String>) -> Self {
+        Self { denial: Some(denial), ..Self::new(ErrorKind::Denied, message) }
+    }
+
     /// What kind of failure it was.
     #[must_use]
     pub const fn kind(&self) -> ErrorKind {
         self.kind
+    }
+
+    /// Why the client was not let in, where that is known; only with [`ErrorKind::Denied`].
+    #[must_use]
+    pub const fn denial(&self) -> Option<Denial> {
+        self.denial
     }
 }
 

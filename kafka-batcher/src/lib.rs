@@ -46,10 +46,12 @@ pub use error::{AddError, AddErrorKind, AddEventsError, BuildError};
 /// Everything of the core: what an adapter implements, and what the batcher is made of.
 pub use kafka_batcher_core as core;
 pub use kafka_batcher_core::collector::CollectorState;
-pub use kafka_batcher_core::config::{Compression, OnUnavailable, RequiredAcks, Sasl, SaslMechanism, Tls};
+pub use kafka_batcher_core::config::{
+    Compression, OnUnavailable, RequiredAcks, Sasl, SaslMechanism, Tls, Token, TokenError, TokenProvider,
+};
 pub use kafka_batcher_core::{
-    Batch, BatchFlusher, ConfigError, DeadLetter, DeadRecord, ErrorKind, ErrorNotifier, Event, EventError,
-    EventRef, FlushReason, Headers, Json, KafkaConfig, LaneId, MemoryDeadLetters, MemoryProducer,
+    Batch, BatchFlusher, ConfigError, DeadLetter, DeadRecord, Denial, ErrorKind, ErrorNotifier, Event,
+    EventError, EventRef, FlushReason, Headers, Json, KafkaConfig, LaneId, MemoryDeadLetters, MemoryProducer,
     MemoryStorage, Outcome, PartitionStrategy, Partitioner, Payload, Producer, Receipt, Record, RecordRef,
     Report, Telemetry, TempStorage, TopicConfig, TopicSettings, What,
 };

@@ -61,13 +61,20 @@ impl BatchBuilder {
         let base = if self.count == 0 { timestamp } else { self.base_timestamp };
         let delta = timestamp.wrapping_sub(base);
         let headers = record.headers.len() + usize::from(stamp.is_some());
-        let body = 1
-            + varint::len(delta)
-            + varint::len(i64::from(self.count))
-            + nullable_len(record.key)
-            + nullable_len(record.value)
+        // The fields before the key, which is missing mostly, and those before the value.
+        let (mut head, mut more) = (varint::Fields::new(), varint::Fields::new());
+        head.byte(0); // attributes: none are defined for a record
+        head.put(delta);
+        head.put(i64::from(self.count));
+        head.put(record.key.map_or(-1, |key| key.len() as i64));
+        let fields = if record.key.is_some() { &mut more } else { &mut head };
+        fields.put(record.value.map_or(-1, |value| value.len() as i64));
+        let body = head.len()
+            + record.key.map_or(0, |key| more.len() + key.len())
+            + record.value.map_or(0, <[u8]>::len)
             + if headers == 0 { 1 } else { headers_len(record, headers, stamp) };
-        let needed = self.buf.len().max(HEADER_LEN) + varint::len(body as i64) + body;
+        let length_len = varint::len(body as i64);
+        let needed = self.buf.len().max(HEADER_LEN) + length_len + body;
         if needed > limit || self.count >= i32::MAX as u32 {
             return false;
         }
@@ -79,21 +86,19 @@ impl BatchBuilder {
         }
         self.max_timestamp = self.max_timestamp.max(timestamp);
         let buf = &mut self.buf;
-        buf.reserve(needed - buf.len());
-        let mut fields = varint::Fields::new();
-        fields.put(body as i64);
-        fields.byte(0); // attributes: none are defined for a record
-        fields.put(delta);
-        fields.put(i64::from(self.count));
-        fields.put(record.key.map_or(-1, |key| key.len() as i64));
+        buf.reserve(needed - buf.len() + varint::Fields::ROOM);
+        head.lead(body as i64, length_len);
+        head.write(buf);
         if let Some(key) = record.key {
-            buf.extend_from_slice(fields.as_slice());
             buf.extend_from_slice(key);
-            fields = varint::Fields::new();
+            more.write(buf);
         }
-        fields.put(record.value.map_or(-1, |value| value.len() as i64));
-        buf.extend_from_slice(fields.as_slice());
         buf.extend_from_slice(record.value.unwrap_or_default());
+        if headers == 0 {
+            buf.push(0);
+            self.count += 1;
+            return true;
+        }
         varint::put(buf, headers as i64);
         for header in record.headers.iter() {
             put_nullable(buf, Some(header.name.as_bytes()));

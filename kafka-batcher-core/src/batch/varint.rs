@@ -12,6 +12,10 @@ const fn zigzag(value: i64) -> u64 {
     ((value << 1) ^ (value >> 63)) as u64
 }
 
+const fn unzigzag(value: u64) -> i64 {
+    (value >> 1) as i64 ^ -((value & 1) as i64)
+}
+
 /// Appends `value`.
 #[inline]
 pub(super) fn put(buf: &mut Vec<u8>, value: i64) {
@@ -23,53 +27,111 @@ pub(super) fn put(buf: &mut Vec<u8>, value: i64) {
     buf.push(rest as u8);
 }
 
-/// A few small fields, gathered on the stack so that they go into a batch's buffer with one copy.
+/// A few small fields, gathered on the stack so that they go into a batch's buffer with one copy of a size that the
+/// compiler knows.
 pub(super) struct Fields {
     bytes: [u8; Fields::ROOM],
-    len: usize,
+    start: usize,
+    end: usize,
 }
 
 impl Fields {
-    /// Five varints of at most ten bytes, and one more byte.
-    const ROOM: usize = 51;
+    /// Before the fields, for a length that is known only behind them.
+    const LEAD: usize = 10;
+    /// Four varints of at most ten bytes, and one more byte.
+    const MOST: usize = 41;
+    /// A power of two, so that places in it need no check.
+    pub(super) const ROOM: usize = 64;
 
+    #[inline]
     pub(super) const fn new() -> Self {
-        Self { bytes: [0; Self::ROOM], len: 0 }
+        Self { bytes: [0; Self::ROOM], start: Self::LEAD, end: Self::LEAD }
     }
 
-    /// Appends `value`. At most five times.
+    #[inline]
+    pub(super) const fn len(&self) -> usize {
+        self.end - self.start
+    }
+
+    /// Appends `value`. At most four times.
     #[inline]
     pub(super) const fn put(&mut self, value: i64) {
         let mut rest = zigzag(value);
-        while rest >= 0x80 {
+        // Nearly all lengths and deltas take one byte or two.
+        if rest >= 0x80 {
             self.byte(rest as u8 | 0x80);
             rest >>= 7;
+            if rest >= 0x80 {
+                rest = self.more(rest);
+            }
         }
         self.byte(rest as u8);
     }
 
-    #[inline]
-    pub(super) const fn byte(&mut self, byte: u8) {
-        self.bytes[self.len] = byte;
-        self.len += 1;
+    /// Appends all bytes but the last, which it returns.
+    const fn more(&mut self, mut rest: u64) -> u64 {
+        while rest >= 0x80 {
+            self.byte(rest as u8 | 0x80);
+            rest >>= 7;
+        }
+        rest
     }
 
     #[inline]
-    pub(super) fn as_slice(&self) -> &[u8] {
-        &self.bytes[..self.len]
+    pub(super) const fn byte(&mut self, byte: u8) {
+        self.bytes[self.end % Self::ROOM] = byte;
+        self.end += 1;
+    }
+
+    /// Puts `value`, which takes `len` bytes, before all else. At most once.
+    #[inline]
+    pub(super) const fn lead(&mut self, value: i64, len: usize) {
+        let end = self.end;
+        self.start = Self::LEAD - len;
+        self.end = self.start;
+        self.put(value);
+        self.end = end;
+    }
+
+    /// Appends the fields to `buf`.
+    #[inline]
+    pub(super) fn write(&self, buf: &mut Vec<u8>) {
+        let end = buf.len() + self.len();
+        if let Some(bytes) = self.bytes[self.start..].first_chunk::<{ Self::ROOM - Self::LEAD }>() {
+            buf.extend_from_slice(bytes);
+            buf.truncate(end);
+        }
     }
 }
+
+const _: () = assert!(Fields::LEAD + Fields::MOST <= Fields::ROOM - Fields::LEAD);
 
 /// Takes a value off the front of `buf`; `None` when it is cut short or longer than 64 bits.
 #[inline]
 pub(super) fn take(buf: &mut &[u8]) -> Option<i64> {
+    // Nearly all lengths and deltas take one byte or two.
+    match **buf {
+        [first, ref rest @ ..] if first < 0x80 => {
+            *buf = rest;
+            Some(unzigzag(u64::from(first)))
+        }
+        [first, second, ref rest @ ..] if second < 0x80 => {
+            *buf = rest;
+            Some(unzigzag(u64::from(first & 0x7f) | u64::from(second) << 7))
+        }
+        _ => take_long(buf),
+    }
+}
+
+#[cold]
+fn take_long(buf: &mut &[u8]) -> Option<i64> {
     let mut value = 0_u64;
     for shift in (0..64).step_by(7) {
         let (&byte, rest) = buf.split_first()?;
         *buf = rest;
         value |= u64::from(byte & 0x7f) << shift;
         if byte < 0x80 {
-            return Some((value >> 1) as i64 ^ -((value & 1) as i64));
+            return Some(unzigzag(value));
         }
     }
     None
@@ -93,13 +155,25 @@ mod tests {
         }
 
         #[test]
-        fn fields_are_the_same_bytes(values: [i64; 5]) {
-            let (mut buf, mut fields) = (Vec::new(), Fields::new());
-            for value in values {
-                put(&mut buf, value);
-                fields.put(value);
-            }
-            prop_assert_eq!(fields.as_slice(), buf);
+        fn fields_are_the_same_bytes(length: i64, byte: u8, values: [i64; 4], before: Vec<u8>) {
+            let mut expected = before.clone();
+            put(&mut expected, length);
+            expected.push(byte);
+            values.iter().for_each(|value| put(&mut expected, *value));
+            let (mut buf, mut fields) = (before, Fields::new());
+            fields.byte(byte);
+            values.iter().for_each(|value| fields.put(*value));
+            prop_assert_eq!(fields.len() + buf.len() + len(length), expected.len());
+            fields.lead(length, len(length));
+            fields.write(&mut buf);
+            prop_assert_eq!(buf, expected);
+        }
+
+        #[test]
+        fn small_ones_too(value in -9000_i64..9000) {
+            let mut buf = Vec::new();
+            put(&mut buf, value);
+            prop_assert_eq!(take(&mut &buf[..]), Some(value));
         }
 
         #[test]

@@ -2,13 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::path::PathBuf;
 use std::time::Duration;
 
-use secrecy::SecretString;
 use serde::{Deserialize, Deserializer, de};
 
 use super::ConfigError;
+use super::security::{Sasl, Tls};
 use super::topic::{TOPIC_KEYS, TopicConfig, TopicSettings};
 use super::value::{Table, Value};
 use crate::budget::Budget;
@@ -90,69 +89,10 @@ pub struct MetricOpts {
     pub consumer_buckets: Option<Vec<f64>>,
 }
 
-/// A user name and password, and how they are proved (`sasl`).
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct Sasl {
-    /// How.
-    pub mechanism: SaslMechanism,
-    /// `login`: the user name.
-    pub login: String,
-    /// The password; never shown in `Debug`, logs or errors.
-    pub password: SecretString,
-}
-
-impl Sasl {
-    /// Credentials for `mechanism`.
-    #[must_use]
-    pub fn new(mechanism: SaslMechanism, login: impl Into<String>, password: impl Into<String>) -> Self {
-        Self { mechanism, login: login.into(), password: password.into().into() }
-    }
-}
-
-/// A SASL mechanism.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-#[expect(missing_docs, reason = "the names say it")]
-pub enum SaslMechanism {
-    Plain,
-    ScramSha256,
-    ScramSha512,
-}
-
-impl SaslMechanism {
-    /// Kafka's name for it.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Plain => "PLAIN",
-            Self::ScramSha256 => "SCRAM-SHA-256",
-            Self::ScramSha512 => "SCRAM-SHA-512",
-        }
-    }
-}
-
-/// TLS towards the brokers (`ssl = true`, or a table with these keys).
-#[derive(Clone, Debug, Default)]
-#[non_exhaustive]
-pub struct Tls {
-    /// `ca_file`: PEM file of the authorities to trust; `None` for the system's.
-    pub ca_file: Option<PathBuf>,
-    /// `cert_file`: PEM file of the client's certificate.
-    pub cert_file: Option<PathBuf>,
-    /// `key_file`: PEM file of the client's private key.
-    pub key_file: Option<PathBuf>,
-    /// `key_password`: password of that file; never shown.
-    pub key_password: Option<SecretString>,
-}
-
 const ENDPOINTS: &str = "\"host:port\", several separated by commas";
 const MILLIS: &str = "milliseconds, a whole number from 1 to 86400000 (a day)";
 const EVENTS: &str = "a whole number from 1 to 33554432";
 const MEMORY: &str = "bytes, a whole number from max_batch_bytesize to 137438953472 (128 GiB)";
-const SASL: &str =
-    "a table with mechanism (\"plain\", \"scram_sha_256\", \"scram_sha_512\"), login and password";
-const SSL: &str = "true, false, or a table with ca_file, cert_file, key_file, key_password";
 const TEXTS: &str = "a table of text values";
 const METRIC_OPTS: &str = "a table with producer_buckets and consumer_buckets, lists of ascending numbers";
 const TOPICS: &str = "a list of tables, one a topic";
@@ -363,6 +303,7 @@ impl KafkaConfig {
     /// The first [`ConfigError`] found.
     pub fn validate(&self) -> Result<(), ConfigError> {
         self.endpoints()?;
+        self.sasl.iter().try_for_each(Sasl::validate)?;
         let Timing { produce_timeout, connect_timeout, retry_backoff, recheck_interval, partitions_refresh } =
             self.timing;
         for (key, time) in [
@@ -454,8 +395,8 @@ impl KafkaConfig {
         let millis = || value.int::<u64>(key, MILLIS).map(Duration::from_millis);
         match key {
             "endpoints" => self.endpoints = value.text(key, ENDPOINTS)?.to_owned(),
-            "sasl" => self.sasl = sasl(value)?,
-            "ssl" => self.ssl = tls(value)?,
+            "sasl" => self.sasl = Sasl::from_value(value)?,
+            "ssl" => self.ssl = Tls::from_value(value)?,
             "client_id" => self.client_id = value.text(key, "text")?.to_owned(),
             "max_memory_bytes" => self.limits.max_memory_bytes = value.int(key, MEMORY)?,
             "max_memory_events" => self.limits.max_memory_events = value.int(key, EVENTS)?,
@@ -492,51 +433,6 @@ fn topic_settings(table: &Table) -> Result<TopicSettings, ConfigError> {
         return Err(ConfigError::unknown(key, TOPIC_KEYS.iter().copied()));
     }
     Ok(settings)
-}
-
-fn sasl(value: &Value) -> Result<Option<Sasl>, ConfigError> {
-    if matches!(value, Value::Bool(false)) {
-        return Ok(None);
-    }
-    let table = value.table("sasl", SASL)?;
-    if let Some(key) = table.keys().find(|key| !["mechanism", "login", "password"].contains(&key.as_str())) {
-        return Err(ConfigError::unknown(
-            &format!("sasl.{key}"),
-            ["sasl.mechanism", "sasl.login", "sasl.password"].into_iter(),
-        ));
-    }
-    let text = |key: &'static str| match table.get(key) {
-        Some(value) => value.text(key, SASL),
-        None => Err(ConfigError::Missing { key, allowed: SASL }),
-    };
-    let mechanism = match text("mechanism")? {
-        "plain" => SaslMechanism::Plain,
-        "scram_sha_256" => SaslMechanism::ScramSha256,
-        "scram_sha_512" => SaslMechanism::ScramSha512,
-        other => return Err(ConfigError::invalid("sasl.mechanism", format!("{other:?}"), SASL)),
-    };
-    Ok(Some(Sasl::new(mechanism, text("login")?, text("password")?)))
-}
-
-fn tls(value: &Value) -> Result<Option<Tls>, ConfigError> {
-    if let Value::Bool(on) = value {
-        return Ok(on.then(Tls::default));
-    }
-    let mut tls = Tls::default();
-    for (key, value) in value.table("ssl", SSL)? {
-        let text = value.text(key, SSL)?;
-        match key.as_str() {
-            "ca_file" => tls.ca_file = Some(text.into()),
-            "cert_file" => tls.cert_file = Some(text.into()),
-            "key_file" => tls.key_file = Some(text.into()),
-            "key_password" => tls.key_password = Some(text.into()),
-            _ => {
-                let known = ["ssl.ca_file", "ssl.cert_file", "ssl.key_file", "ssl.key_password"];
-                return Err(ConfigError::unknown(&format!("ssl.{key}"), known.into_iter()));
-            }
-        }
-    }
-    Ok(Some(tls))
 }
 
 fn texts(key: &str, value: &Value) -> Result<BTreeMap<String, String>, ConfigError> {

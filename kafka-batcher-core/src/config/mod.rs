@@ -2,9 +2,11 @@
 
 mod error;
 mod kafka;
+mod security;
 mod topic;
 mod value;
 
 pub use error::ConfigError;
-pub use kafka::{KafkaConfig, Limits, MetricOpts, Sasl, SaslMechanism, Timing, Tls};
+pub use kafka::{KafkaConfig, Limits, MetricOpts, Timing};
+pub use security::{Sasl, SaslMechanism, Tls, Token, TokenError, TokenProvider};
 pub use topic::{Compression, OnUnavailable, RequiredAcks, TopicConfig, TopicSettings};
