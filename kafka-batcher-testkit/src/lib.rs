@@ -4,6 +4,8 @@
 //! | --- | --- | --- |
 //! | [`embedded`] | `embedded` | a Kafka broker inside the test's own process, with faults on demand |
 //! | [`reader`] | `embedded` | reads a whole topic back, from that broker or from a real one |
+//! | [`target`] | `embedded` | the broker to test against, embedded or real, secured or not, as the environment says |
+//! | [`proxy`] | | a TCP proxy that cuts, swallows, stalls, throttles and resets |
 //! | [`scripted`] | | a producer that fails, hangs and loses answers as scripted |
 //!
 //! ```
@@ -22,6 +24,9 @@
 
 #[cfg(feature = "embedded")]
 pub mod embedded;
+pub mod proxy;
 #[cfg(feature = "embedded")]
 pub mod reader;
 pub mod scripted;
+#[cfg(feature = "embedded")]
+pub mod target;
