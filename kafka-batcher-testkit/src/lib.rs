@@ -24,6 +24,7 @@
 
 #[cfg(feature = "embedded")]
 pub mod embedded;
+pub mod conformance;
 pub mod proxy;
 #[cfg(feature = "embedded")]
 pub mod reader;

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+use kafka_batcher_core::Record;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
@@ -25,6 +27,19 @@ pub struct ReadRecord {
     pub value: Option<Vec<u8>>,
     /// The headers in order.
     pub headers: Vec<(String, Option<Vec<u8>>)>,
+}
+
+impl From<ReadRecord> for Record {
+    /// The record without its place.
+    fn from(read: ReadRecord) -> Self {
+        let mut record = Self::default();
+        record.key = read.key.map(Bytes::from);
+        record.value = read.value.map(Bytes::from);
+        record.headers =
+            read.headers.into_iter().map(|(name, value)| (name, value.map(Bytes::from))).collect();
+        record.timestamp = read.timestamp;
+        record
+    }
 }
 
 /// A topic could not be read to its end.

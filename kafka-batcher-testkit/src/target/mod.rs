@@ -7,6 +7,7 @@
 //! | `KAFKA_BATCHER_SECURITY_ROW` | which way of that file to use, `tls` for example; by default `plaintext`, none of them |
 
 mod file;
+mod fixture;
 mod topics;
 
 use std::fmt;
@@ -20,6 +21,7 @@ use kafka_batcher_core::{Denial, KafkaConfig};
 use crate::embedded::{EmbeddedBroker, EmbeddedError};
 use crate::reader::{ReadError, ReadRecord};
 use file::SecurityFile;
+pub use fixture::TargetFixture;
 
 /// Always the same token, for SASL/OAUTHBEARER.
 #[derive(Clone, Debug)]
