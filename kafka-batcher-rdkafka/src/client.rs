@@ -9,12 +9,16 @@ use std::time::{Duration, Instant};
 use kafka_batcher_core::config::RequiredAcks;
 use kafka_batcher_core::{ErrorKind, ProduceError};
 use parking_lot::Mutex;
-use tokio::sync::{Notify, watch};
+use tokio::runtime::Handle;
+use tokio::sync::watch;
 
 use crate::code::Code;
 use crate::config::Settings;
+use crate::denial;
 use crate::error::SetupError;
 use crate::ffi::{self, Reports, Said};
+use crate::health::Health;
+use crate::tokens::Tokens;
 
 /// A running client.
 ///
@@ -38,48 +42,25 @@ type Known = HashMap<Arc<str>, HashMap<i32, Instant>>;
 #[derive(Debug, Default)]
 struct Stop {
     asked: AtomicBool,
+    /// A token is wanted, now.
+    token: AtomicBool,
     /// Until when what is in flight may still be delivered; `None` is not at all.
     flush_until: Mutex<Option<Instant>>,
 }
 
-/// What was heard of the brokers that no single record is told.
-#[derive(Debug, Default)]
-pub(crate) struct Health {
-    /// Whether `denied` holds something; saves the lock on every batch.
-    is_denied: AtomicBool,
-    /// Why the brokers won't let us in, until one of them answers.
-    denied: Mutex<Option<String>>,
-    /// Why no broker could be reached, last time.
-    unreachable: Mutex<Option<String>>,
-    denial: Notify,
-}
-
-impl Health {
-    fn take_in(&self, code: Code, text: String) {
-        if code.kind() == ErrorKind::Denied {
-            *self.denied.lock() = Some(text);
-            self.is_denied.store(true, Ordering::Release);
-            self.denial.notify_waiters();
-        } else if code == Code::TRANSPORT || code == Code::RESOLVE {
-            *self.unreachable.lock() = Some(text);
-        }
-    }
-
-    /// A broker answered.
-    pub(crate) fn well(&self) {
-        if self.is_denied.swap(false, Ordering::AcqRel) {
-            *self.denied.lock() = None;
-        }
-    }
-
-    pub(crate) fn denied(&self) -> Option<String> {
-        self.is_denied.load(Ordering::Acquire).then(|| self.denied.lock().clone()).flatten()
-    }
-}
-
 impl Client {
     /// Makes the client and starts its thread. Blocks for milliseconds, but waits for no broker.
+    ///
+    /// Needs the context of a tokio runtime, and remembers it: tokens are asked for there.
     pub(crate) fn start(settings: &Arc<Settings>, acks: RequiredAcks) -> Result<Self, SetupError> {
+        let tokens = match &settings.tokens {
+            Some(provider) => {
+                let runtime = Handle::try_current()
+                    .map_err(|error| SetupError::Refused { reason: format!("tokens: {error}") })?;
+                Some(Tokens::new(Arc::clone(provider), runtime, settings.token_timeout))
+            }
+            None => None,
+        };
         let native = Arc::new(settings.client(acks, true)?);
         let stop = Arc::new(Stop::default());
         let health = Arc::new(Health::default());
@@ -89,6 +70,7 @@ impl Client {
             stop: Arc::clone(&stop),
             health: Arc::clone(&health),
             settings: Arc::clone(settings),
+            tokens,
             _ending: ending,
         };
         thread::Builder::new()
@@ -175,13 +157,17 @@ impl Client {
         const SECOND_CHANCE: Duration = Duration::from_millis(500);
         /// librdkafka does not say the same twice within some time, but tries again at least once a second.
         const STILL_DENIED: Duration = Duration::from_millis(2500);
-        let timeout = if self.health.denied().is_some() { timeout.min(STILL_DENIED) } else { timeout };
-        let denial = self.health.denial.notified();
+        let timeout = if self.health.is_denied() { timeout.min(STILL_DENIED) } else { timeout };
+        let denied = self.health.denied();
+        if self.health.lacks_token() {
+            self.stop.token.store(true, Ordering::Release);
+            self.native.nudge();
+        }
         let ping = self.blocking(timeout, move |native| native.ping(timeout));
         let mut ping = std::pin::pin!(ping);
         let result = tokio::select! {
             result = &mut ping => result,
-            () = denial => tokio::time::timeout(SECOND_CHANCE, ping).await.ok().flatten(),
+            () = denied => tokio::time::timeout(SECOND_CHANCE, ping).await.ok().flatten(),
         };
         let code = match result {
             Some(Ok(())) => {
@@ -191,33 +177,43 @@ impl Client {
             Some(Err(code)) => code,
             None => Code::TIMED_OUT,
         };
-        Err(self.error(&format!("no broker of {} answered", self.settings.endpoints), code, None))
+        Err(self.error(&format!("no broker of {} answered", self.settings.endpoints), code, None).await)
     }
 
     /// An error in words, with what is known beyond the code.
-    pub(crate) fn error(&self, what: &str, code: Code, text: Option<&str>) -> ProduceError {
-        if let Some((fatal, text)) = self.native.fatal() {
-            // Without the right to be idempotent a new client will be refused too.
-            let kind = if fatal.kind() == ErrorKind::Denied { ErrorKind::Denied } else { ErrorKind::Fatal };
-            return ProduceError::new(
-                kind,
-                self.settings.clean(&format!("{what}: the client failed: {text}")),
-            );
+    pub(crate) async fn error(&self, what: &str, code: Code, text: Option<&str>) -> ProduceError {
+        /// The reason of a refusal can come shortly after the refusal itself.
+        const REASON: Duration = Duration::from_millis(100);
+        let denied = self.health.denied();
+        if code.is_refusal() && !self.health.is_denied() {
+            let _told_or_not = tokio::time::timeout(REASON, denied).await;
         }
-        if code.is_silence()
-            && let Some(denied) = self.health.denied()
+        if let Some((fatal, text)) = self.native.fatal() {
+            let message = self.settings.clean(&format!("{what}: the client failed: {text}"));
+            // Without the right to be idempotent a new client will be refused too.
+            return match denial::of(fatal, &text, None) {
+                Some(denial) => ProduceError::denied(denial, message),
+                None => ProduceError::new(ErrorKind::Fatal, message),
+            };
+        }
+        if (code.is_silence() || code.is_refusal())
+            && let Some(refusal) = self.health.refusal()
         {
-            return ProduceError::new(ErrorKind::Denied, format!("{what}: access denied: {denied}"));
+            return ProduceError::denied(refusal.denial, format!("{what}: access denied: {}", refusal.text));
         }
         let mut message = format!("{what}: ");
         message.push_str(text.unwrap_or(&ffi::describe(code)));
         if code.is_silence()
-            && let Some(text) = &*self.health.unreachable.lock()
+            && let Some(text) = self.health.unreachable()
         {
             message.push_str("; last heard: ");
-            message.push_str(text);
+            message.push_str(&text);
         }
-        ProduceError::new(code.kind(), self.settings.clean(&message))
+        let message = self.settings.clean(&message);
+        match denial::of(code, text.unwrap_or_default(), None).filter(|_| code != Code::TRANSPORT) {
+            Some(denial) => ProduceError::denied(denial, message),
+            None => ProduceError::new(code.kind(), message),
+        }
     }
 }
 
@@ -235,19 +231,25 @@ struct Thread {
     stop: Arc<Stop>,
     health: Arc<Health>,
     settings: Arc<Settings>,
+    tokens: Option<Tokens>,
     _ending: watch::Sender<()>,
 }
 
 impl Thread {
-    fn run(self) {
+    fn run(mut self) {
         /// How long the reports of what was purged may take.
         const PURGE: Duration = Duration::from_secs(1);
         const IDLE: Duration = Duration::from_secs(1);
+        /// Between two looks at whether a token is there.
+        const TOKEN: Duration = Duration::from_millis(10);
         const ENDING: Duration = Duration::from_millis(10);
         let mut room = Reports::new();
         while !self.stop.asked.load(Ordering::Acquire) {
-            self.serve(IDLE, &mut room);
+            let awaited = self.tokens.as_ref().is_some_and(Tokens::is_asked);
+            self.serve(if awaited { TOKEN } else { IDLE }, &mut room);
+            self.see_to_tokens();
         }
+        self.tokens = None;
         loop {
             let until = *self.stop.flush_until.lock();
             if self.native.outstanding() == 0 || until.is_none_or(|until| Instant::now() >= until) {
@@ -268,7 +270,14 @@ impl Thread {
 
     fn serve(&self, timeout: Duration, room: &mut Reports) {
         let said = &mut |said| match said {
-            Said::Log { level, facility, text } => log(level, &facility, &self.settings.clean(&text)),
+            Said::Log { level, facility, text } => {
+                let text = self.settings.clean(&text);
+                self.health.take_in_log(&text);
+                // What it says is in the error that follows, which is not repeated with each attempt.
+                let level = if facility == "SSLCERTVRFY" { DEBUG } else { level };
+                log(level, &facility, &text);
+            }
+            Said::TokenWanted => self.stop.token.store(true, Ordering::Release),
             Said::Error { code, text } => {
                 let text = self.settings.clean(&text);
                 tracing::warn!(target: TARGET, code = code.0, "{text}");
@@ -277,9 +286,35 @@ impl Thread {
         };
         self.native.serve(timeout, room, said);
     }
+
+    /// Asks for a token when one is wanted, and passes it on when it is there.
+    fn see_to_tokens(&mut self) {
+        let Some(tokens) = &mut self.tokens else { return };
+        if self.stop.token.swap(false, Ordering::AcqRel) {
+            tokens.ask();
+            self.health.token_asked();
+        }
+        let Some(answer) = tokens.answer() else { return };
+        let set = answer.map_err(|error| error.to_string()).and_then(|token| {
+            self.settings.keep_secret(&token);
+            self.native.set_token(&token).map_err(|reason| format!("no token: {reason}"))
+        });
+        match set {
+            Ok(()) => self.health.token_came(),
+            Err(reason) => {
+                let reason = self.settings.clean(&reason);
+                tracing::warn!(target: TARGET, "{reason}");
+                self.native.set_no_token(&reason);
+                self.health.token_failed(reason);
+            }
+        }
+    }
 }
 
 const TARGET: &str = "kafka_batcher::rdkafka";
+
+/// Syslog's level for it.
+const DEBUG: i32 = 7;
 
 /// `level` is syslog's.
 fn log(level: i32, facility: &str, text: &str) {

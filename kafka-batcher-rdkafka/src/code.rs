@@ -9,15 +9,35 @@ pub(crate) struct Code(pub(crate) i32);
 
 impl Code {
     pub(crate) const NONE: Self = Self(0);
+    pub(crate) const AUTHENTICATION: Self = Self(E::RD_KAFKA_RESP_ERR__AUTHENTICATION as i32);
     pub(crate) const FAIL: Self = Self(E::RD_KAFKA_RESP_ERR__FAIL as i32);
     pub(crate) const INVALID_ARG: Self = Self(E::RD_KAFKA_RESP_ERR__INVALID_ARG as i32);
     pub(crate) const QUEUE_FULL: Self = Self(E::RD_KAFKA_RESP_ERR__QUEUE_FULL as i32);
     pub(crate) const RESOLVE: Self = Self(E::RD_KAFKA_RESP_ERR__RESOLVE as i32);
+    pub(crate) const SSL: Self = Self(E::RD_KAFKA_RESP_ERR__SSL as i32);
     pub(crate) const TIMED_OUT: Self = Self(E::RD_KAFKA_RESP_ERR__TIMED_OUT as i32);
     pub(crate) const TOPIC_EXISTS: Self = Self(E::RD_KAFKA_RESP_ERR_TOPIC_ALREADY_EXISTS as i32);
     pub(crate) const TRANSPORT: Self = Self(E::RD_KAFKA_RESP_ERR__TRANSPORT as i32);
     pub(crate) const UNKNOWN_PARTITION: Self = Self(E::RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION as i32);
+    pub(crate) const UNSUPPORTED_MECHANISM: Self =
+        Self(E::RD_KAFKA_RESP_ERR_UNSUPPORTED_SASL_MECHANISM as i32);
     pub(crate) const UNKNOWN_TOPIC: Self = Self(E::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART as i32);
+
+    /// Says that we were not let in, not why.
+    pub(crate) fn is_refusal(self) -> bool {
+        self == Self::SSL || self == Self::AUTHENTICATION
+    }
+
+    /// A broker's answer to credentials.
+    pub(crate) fn is_of_sasl(self) -> bool {
+        [
+            E::RD_KAFKA_RESP_ERR_ILLEGAL_SASL_STATE,
+            E::RD_KAFKA_RESP_ERR_SASL_AUTHENTICATION_FAILED,
+            E::RD_KAFKA_RESP_ERR_DELEGATION_TOKEN_EXPIRED,
+        ]
+        .iter()
+        .any(|code| *code as i32 == self.0)
+    }
 
     /// Refused only because another record of the same request is at fault.
     pub(crate) fn is_bystander(self) -> bool {

@@ -6,8 +6,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kafka_batcher_core::config::{Compression, KafkaConfig, RequiredAcks, Sasl, SaslMechanism, Tls};
+use kafka_batcher_core::config::{
+    Compression, KafkaConfig, RequiredAcks, Sasl, SaslMechanism, Tls, Token, TokenProvider,
+};
 use kafka_batcher_core::{ConfigError, TopicConfig};
+use parking_lot::Mutex;
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::error::SetupError;
@@ -22,6 +25,12 @@ pub(crate) struct Settings {
     /// In this order; a later one wins.
     properties: Vec<(String, SecretString)>,
     secrets: Vec<SecretString>,
+    /// Where tokens come from, with SASL/OAUTHBEARER.
+    pub(crate) tokens: Option<Arc<dyn TokenProvider>>,
+    /// How long it may take to get one.
+    pub(crate) token_timeout: Duration,
+    /// The last tokens, which are secrets, too.
+    recent_tokens: Mutex<Vec<SecretString>>,
     /// Compression of the topics configured.
     compression: HashMap<Arc<str>, Compression>,
 }
@@ -76,6 +85,9 @@ impl Settings {
                 .map(|(_, value)| value.clone())
                 .collect(),
             properties,
+            tokens: config.get_sasl().and_then(|sasl| sasl.tokens.clone()),
+            token_timeout: config.timing().connect_timeout,
+            recent_tokens: Mutex::default(),
             compression: topics
                 .iter()
                 .map(|topic| (Arc::clone(&topic.topic_name), topic.compression))
@@ -120,7 +132,8 @@ impl Settings {
                 Unfit::Value => SetupError::InvalidProperty { name: name.to_owned() },
             })?;
         }
-        Client::new(conf).map_err(|reason| SetupError::Refused { reason: self.clean(&reason) })
+        Client::new(conf, self.tokens.is_some())
+            .map_err(|reason| SetupError::Refused { reason: self.clean(&reason) })
     }
 
     /// Whether the client for `acks` numbers what it sends.
@@ -164,10 +177,20 @@ impl Settings {
         }
     }
 
+    /// Makes a token a secret, for as long as it may be in use.
+    pub(crate) fn keep_secret(&self, token: &Token) {
+        /// Of each of the clients the one in use and the one before it.
+        const RECENT: usize = 6;
+        let mut recent = self.recent_tokens.lock();
+        recent.push(token.value.clone());
+        let surplus = recent.len().saturating_sub(RECENT);
+        recent.drain(..surplus);
+    }
+
     /// `text` without secrets.
     pub(crate) fn clean(&self, text: &str) -> String {
         let mut text = text.to_owned();
-        for secret in &self.secrets {
+        for secret in self.secrets.iter().chain(&*self.recent_tokens.lock()) {
             let secret = secret.expose_secret();
             if !secret.is_empty() && text.contains(secret) {
                 text = text.replace(secret, "***");
@@ -190,7 +213,11 @@ impl Settings {
         if let Some(sasl) = config.get_sasl()
             && sasl.mechanism != SaslMechanism::Plain
         {
-            check("sasl_scram", "ssl", format!("SASL mechanism {}", sasl.mechanism.as_str()))?;
+            let name = match sasl.mechanism {
+                SaslMechanism::OauthBearer => "sasl_oauthbearer",
+                _ => "sasl_scram",
+            };
+            check(name, "ssl", format!("SASL mechanism {}", sasl.mechanism.as_str()))?;
         }
         for topic in topics {
             let needed_for =
@@ -209,6 +236,9 @@ impl Settings {
                 name if name.starts_with("ssl.") => check("ssl", "ssl", needed_for())?,
                 "sasl.mechanism" | "sasl.mechanisms" if value.starts_with("scram") => {
                     check("sasl_scram", "ssl", needed_for())?;
+                }
+                "sasl.mechanism" | "sasl.mechanisms" if value == "oauthbearer" => {
+                    check("sasl_oauthbearer", "ssl", needed_for())?;
                 }
                 "sasl.mechanism" | "sasl.mechanisms" if value == "gssapi" => {
                     check("sasl_gssapi", "gssapi", needed_for())?;
@@ -270,12 +300,14 @@ fn base(config: &KafkaConfig, endpoints: &str, topics: &[TopicConfig]) -> Vec<(&
     ]
 }
 
-fn sasl_properties(sasl: &Sasl) -> [(&'static str, String); 3] {
-    [
-        ("sasl.mechanism", sasl.mechanism.as_str().to_owned()),
-        ("sasl.username", sasl.login.clone()),
-        ("sasl.password", sasl.password.expose_secret().to_owned()),
-    ]
+fn sasl_properties(sasl: &Sasl) -> Vec<(&'static str, String)> {
+    let mut properties = vec![("sasl.mechanism", sasl.mechanism.as_str().to_owned())];
+    // A token says who we are.
+    if sasl.mechanism != SaslMechanism::OauthBearer {
+        properties.push(("sasl.username", sasl.login.clone()));
+        properties.push(("sasl.password", sasl.password.expose_secret().to_owned()));
+    }
+    properties
 }
 
 fn tls_properties(tls: &Tls) -> Result<Vec<(&'static str, String)>, SetupError> {

@@ -115,10 +115,13 @@
 mod client;
 mod code;
 mod config;
+mod denial;
 mod error;
 mod ffi;
+mod health;
 mod parcel;
 mod producer;
+mod tokens;
 
 pub use error::SetupError;
 pub use producer::RdkafkaProducer;

@@ -221,7 +221,7 @@ impl Producer for RdkafkaProducer {
             Some(Err(code)) => code,
             None => Code::TIMED_OUT,
         };
-        Err(client.error(&format!("counting the partitions of topic `{topic}`"), code, None))
+        Err(client.error(&format!("counting the partitions of topic `{topic}`"), code, None).await)
     }
 
     async fn create_topic(&self, topic: &TopicConfig, timeout: Duration) -> Result<(), ProduceError> {
@@ -240,7 +240,7 @@ impl Producer for RdkafkaProducer {
                 Ok(())
             }
             Err((code, text)) => {
-                Err(client.error(&format!("creating topic `{}`", topic.topic_name), code, Some(&text)))
+                Err(client.error(&format!("creating topic `{}`", topic.topic_name), code, Some(&text)).await)
             }
         }
     }
@@ -255,12 +255,15 @@ impl Producer for RdkafkaProducer {
         let client = self.client(request.topic.required_acks, deadline).await.map_err(never_left)?;
         let name = &*request.topic.topic_name;
         let what = || format!("producing to topic `{name}`, partition {}", request.partition);
-        let topic = client
-            .native()
-            .topic(name, || self.shared.settings.topic(name, request.topic.compression))
-            .map_err(|text| never_left(client.error(&what(), Code::UNKNOWN_TOPIC, Some(&text))))?;
+        let properties = || self.shared.settings.topic(name, request.topic.compression);
+        let topic = match client.native().topic(name, properties) {
+            Ok(topic) => topic,
+            Err(text) => {
+                return Err(never_left(client.error(&what(), Code::UNKNOWN_TOPIC, Some(&text)).await));
+            }
+        };
         let Ok(partition) = i32::try_from(request.partition) else {
-            return Err(never_left(client.error(&what(), Code::UNKNOWN_PARTITION, None)));
+            return Err(never_left(client.error(&what(), Code::UNKNOWN_PARTITION, None).await));
         };
 
         let parcel = Arc::new(Parcel::new(request.batch.clone(), client.is_answered()));
@@ -309,7 +312,7 @@ impl Producer for RdkafkaProducer {
                     None => (Code::TIMED_OUT, format!("no answer within {timeout:?}")),
                 };
                 let mut failure =
-                    ProduceFailure::whole(client.error(&what(), code, Some(&text)), persistence);
+                    ProduceFailure::whole(client.error(&what(), code, Some(&text)).await, persistence);
                 failure.failed = failed;
                 Err(failure)
             }
