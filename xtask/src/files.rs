@@ -1,7 +1,7 @@
 //! Files, with errors that name them.
 
-use std::fs;
-use std::io;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
 use std::path::Path;
 
 use crate::error::{Context, Result};
@@ -22,6 +22,30 @@ pub(crate) fn remove_dir_all(path: &Path) -> Result<()> {
 
 pub(crate) fn write(path: &Path, text: &str) -> Result<()> {
     fs::write(path, text).context(|| format!("cannot write {}", path.display()))
+}
+
+/// With secrets in it: for its owner's eyes only, also while it is being written.
+pub(crate) fn write_private(path: &Path, text: &str) -> Result<()> {
+    let cannot = || format!("cannot write {}", path.display());
+    // An older file would keep its mode.
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error).context(cannot),
+        _ => {}
+    }
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path).and_then(|mut file| file.write_all(text.as_bytes())).context(cannot)
+}
+
+/// A new folder that only its owner may enter.
+pub(crate) fn create_private_dir(path: &Path) -> Result<()> {
+    remove_dir_all(path)?;
+    let mut builder = fs::DirBuilder::new();
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.recursive(true).create(path).context(|| format!("cannot create {}", path.display()))
 }
 
 pub(crate) fn read(path: &Path) -> Result<String> {

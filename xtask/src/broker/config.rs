@@ -4,9 +4,10 @@
 //! Latin-1, and Kafka splits `log.dirs` at commas, so the path of somebody's checkout had better not be in them.
 
 use super::layout::Cluster;
+use super::security::{Users, listeners};
 
-/// `server.properties` of one node, broker and controller at once.
-pub(crate) fn server_properties(cluster: &Cluster, id: u16) -> String {
+/// `server.properties` of one node, broker and controller at once; with the users of a secured one.
+pub(crate) fn server_properties(cluster: &Cluster, id: u16, users: Option<&Users>) -> String {
     let port = cluster.port(id);
     let controller_port = cluster.controller_port(id);
     let partitions = cluster.partitions;
@@ -19,6 +20,15 @@ pub(crate) fn server_properties(cluster: &Cluster, id: u16) -> String {
     let voters: Vec<String> =
         cluster.ids().iter().map(|id| format!("{id}@127.0.0.1:{}", cluster.controller_port(*id))).collect();
     let voters = voters.join(",");
+    let (more_listeners, more_advertised, more_protocols, security) = match users {
+        None => Default::default(),
+        Some(users) => (
+            listeners::listeners(cluster, id),
+            listeners::advertised(cluster, id),
+            listeners::protocols(),
+            listeners::properties(users, "../security"),
+        ),
+    };
     format!(
         "\
 # Written by `cargo xtask broker up`; edits are lost.
@@ -26,9 +36,9 @@ process.roles=broker,controller
 node.id={id}
 controller.quorum.voters={voters}
 controller.listener.names=CONTROLLER
-listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}
-advertised.listeners=PLAINTEXT://127.0.0.1:{port}
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}{more_listeners}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port}{more_advertised}
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT{more_protocols}
 inter.broker.listener.name=PLAINTEXT
 log.dirs=data
 broker.session.timeout.ms={session_ms}
@@ -52,7 +62,7 @@ share.coordinator.state.topic.num.partitions=4
 
 # Consumers in tests should not wait for others to join.
 group.initial.rebalance.delay.ms=0
-"
+{security}"
     )
 }
 
@@ -93,7 +103,7 @@ mod tests {
     use super::*;
 
     fn cluster(nodes: u16) -> Cluster {
-        Cluster { id: "AAAAAAAAAAAAAAAAAAAAAA".into(), nodes, base_port: 19092, partitions: 7 }
+        Cluster { id: "AAAAAAAAAAAAAAAAAAAAAA".into(), nodes, base_port: 19092, partitions: 7, secure: false }
     }
 
     fn value<'a>(properties: &'a str, key: &str) -> &'a str {
@@ -103,7 +113,7 @@ mod tests {
 
     #[test]
     fn a_single_node_replicates_nothing() {
-        let text = server_properties(&cluster(1), 1);
+        let text = server_properties(&cluster(1), 1, None);
         assert_eq!(value(&text, "listeners"), "PLAINTEXT://127.0.0.1:19092,CONTROLLER://127.0.0.1:19192");
         assert_eq!(value(&text, "controller.quorum.voters"), "1@127.0.0.1:19192");
         assert_eq!(value(&text, "num.partitions"), "7");
@@ -115,7 +125,7 @@ mod tests {
 
     #[test]
     fn three_nodes_replicate_to_all_and_need_two() {
-        let text = server_properties(&cluster(3), 3);
+        let text = server_properties(&cluster(3), 3, None);
         assert_eq!(value(&text, "node.id"), "3");
         assert_eq!(value(&text, "advertised.listeners"), "PLAINTEXT://127.0.0.1:19094");
         assert_eq!(
@@ -128,8 +138,18 @@ mod tests {
     }
 
     #[test]
+    fn a_secured_node_listens_in_more_ways() {
+        let text = server_properties(&cluster(1), 1, Some(&Users::random().unwrap()));
+        assert!(value(&text, "listeners").contains(",SASL://127.0.0.1:19312,"));
+        assert!(value(&text, "advertised.listeners").contains(",TLS://localhost:19292,"));
+        assert!(value(&text, "listener.security.protocol.map").ends_with(",OTHER_HOST:SSL"));
+        assert_eq!(value(&text, "inter.broker.listener.name"), "PLAINTEXT");
+    }
+
+    #[test]
     fn no_key_is_set_twice() {
-        let text = server_properties(&cluster(3), 1);
+        let secure = Cluster { secure: true, ..cluster(3) };
+        let text = server_properties(&secure, 1, Some(&Users::random().unwrap()));
         let mut keys: Vec<&str> = text.lines().filter_map(|line| Some(line.split_once('=')?.0)).collect();
         let all = keys.len();
         keys.sort_unstable();

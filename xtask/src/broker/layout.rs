@@ -6,6 +6,7 @@
 //!   cluster.conf  lock         what `up` made; held by commands that start or remove nodes
 //!   log4j2-*.properties
 //!   logs/node-1.log  .out      the node's log; its stdout and stderr (JVM errors)
+//!   security/  security.json  keys, certificates and users of a secured cluster; what tests are told of them
 //!   node-1/server.properties  kafka.pid  data/
 //! ```
 
@@ -15,16 +16,19 @@ use std::hash::{BuildHasher, Hasher};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::security::Listener;
 use crate::error::{Context, Error, Result};
 use crate::files::{create_dir_all, remove_dir_all, write};
 
 /// Controllers listen this far above the clients' ports.
 const CONTROLLER_OFFSET: u16 = 100;
+/// And the listeners of a secured node this far, one ten above the other.
+const SECURE_OFFSET: u16 = 200;
 
 pub(crate) const DEFAULT_BASE_PORT: u16 = 19092;
 pub(crate) const DEFAULT_PARTITIONS: u32 = 4;
-/// Leaves room for the controllers' ports above it.
-pub(crate) const MAX_BASE_PORT: u16 = u16::MAX - 2 * CONTROLLER_OFFSET;
+/// Leaves room for the other ports above it.
+pub(crate) const MAX_BASE_PORT: u16 = u16::MAX - 2 * SECURE_OFFSET;
 
 #[derive(Debug, Clone)]
 pub(crate) struct Layout {
@@ -78,6 +82,15 @@ impl Layout {
         self.logs().join(format!("node-{id}.out"))
     }
 
+    pub(crate) fn security(&self) -> PathBuf {
+        self.root.join("security")
+    }
+
+    /// What tests are told of a secured cluster.
+    pub(crate) fn security_file(&self) -> PathBuf {
+        self.security().join("security.json")
+    }
+
     fn cluster_file(&self) -> PathBuf {
         self.root.join("cluster.conf")
     }
@@ -118,6 +131,7 @@ impl Layout {
                 remove_dir_all(&entry.path())?;
             }
         }
+        remove_dir_all(&self.security())?;
         // Last, so that a removal that failed half way can be repeated.
         match fs::remove_file(self.cluster_file()) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -146,6 +160,8 @@ pub(crate) struct Cluster {
     pub(crate) nodes: u16,
     pub(crate) base_port: u16,
     pub(crate) partitions: u32,
+    /// With listeners that want TLS and credentials, beside the plain one.
+    pub(crate) secure: bool,
 }
 
 impl Cluster {
@@ -162,6 +178,19 @@ impl Cluster {
         self.port(id) + CONTROLLER_OFFSET
     }
 
+    pub(crate) fn listener_port(&self, id: u16, listener: Listener) -> u16 {
+        self.port(id) + SECURE_OFFSET + 10 * listener.index()
+    }
+
+    /// All ports that a node listens on, that for clients first.
+    pub(crate) fn ports(&self, id: u16) -> Vec<u16> {
+        let mut ports = vec![self.port(id), self.controller_port(id)];
+        if self.secure {
+            ports.extend(Listener::ALL.into_iter().map(|listener| self.listener_port(id, listener)));
+        }
+        ports
+    }
+
     pub(crate) fn bootstrap(&self) -> String {
         let addresses: Vec<String> =
             self.ids().iter().map(|id| format!("127.0.0.1:{}", self.port(*id))).collect();
@@ -169,14 +198,14 @@ impl Cluster {
     }
 
     fn render(&self) -> String {
-        let Self { id, nodes, base_port, partitions } = self;
-        format!("id={id}\nnodes={nodes}\nbase_port={base_port}\npartitions={partitions}\n")
+        let Self { id, nodes, base_port, partitions, secure } = self;
+        format!("id={id}\nnodes={nodes}\nbase_port={base_port}\npartitions={partitions}\nsecure={secure}\n")
     }
 
     fn parse(text: &str) -> Result<Self> {
-        fn number<T: std::str::FromStr>(text: &str, key: &str) -> Result<T> {
+        fn parsed<T: std::str::FromStr>(text: &str, key: &str) -> Result<T> {
             let value = field(text, key)?;
-            value.parse().map_err(|_| Error::new(format!("`{key}={value}` is not a number in range")))
+            value.parse().map_err(|_| Error::new(format!("`{key}={value}` is not in range")))
         }
         fn field<'a>(text: &'a str, key: &str) -> Result<&'a str> {
             let mut pairs = text.lines().filter_map(|line| line.split_once('='));
@@ -185,9 +214,11 @@ impl Cluster {
         }
         let cluster = Self {
             id: field(text, "id")?.to_owned(),
-            nodes: number(text, "nodes")?,
-            base_port: number(text, "base_port")?,
-            partitions: number(text, "partitions")?,
+            nodes: parsed(text, "nodes")?,
+            base_port: parsed(text, "base_port")?,
+            partitions: parsed(text, "partitions")?,
+            // Not in what older versions wrote.
+            secure: field(text, "secure").is_ok_and(|secure| secure == "true"),
         };
         if !matches!(cluster.nodes, 1 | 3) || cluster.base_port > MAX_BASE_PORT {
             return Err(Error::new(format!("{} nodes from port {}", cluster.nodes, cluster.base_port)));
@@ -216,7 +247,13 @@ mod tests {
     use super::*;
 
     fn cluster() -> Cluster {
-        Cluster { id: "AAAAAAAAAAAAAAAAAAAAAA".into(), nodes: 3, base_port: 19092, partitions: 4 }
+        Cluster {
+            id: "AAAAAAAAAAAAAAAAAAAAAA".into(),
+            nodes: 3,
+            base_port: 19092,
+            partitions: 4,
+            secure: true,
+        }
     }
 
     #[test]
@@ -229,7 +266,7 @@ mod tests {
         let missing = Cluster::parse("id=x\nnodes=3\nbase_port=19092\n").unwrap_err();
         assert_eq!(missing.to_string(), "`partitions` is missing");
         let range = Cluster::parse("id=x\nnodes=3\nbase_port=190920\npartitions=4\n").unwrap_err();
-        assert_eq!(range.to_string(), "`base_port=190920` is not a number in range");
+        assert_eq!(range.to_string(), "`base_port=190920` is not in range");
         assert!(Cluster::parse("id=x\nnodes=2\nbase_port=19092\npartitions=4\n").is_err());
     }
 
@@ -239,7 +276,7 @@ mod tests {
         assert_eq!(cluster().controller_port(1), 19192);
         assert_eq!(cluster().bootstrap(), "127.0.0.1:19092,127.0.0.1:19093,127.0.0.1:19094");
         let highest = Cluster { base_port: MAX_BASE_PORT, ..cluster() };
-        assert!(highest.controller_port(3) > highest.port(3), "no overflow");
+        assert!(highest.ports(3).iter().all(|port| *port >= highest.port(3)), "no overflow");
     }
 
     #[test]

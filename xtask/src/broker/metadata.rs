@@ -1,18 +1,12 @@
-//! The least of Kafka's protocol that tells whether a cluster is ready: one Metadata request, version 1.
+//! What clients are going to be told of the cluster: a Metadata request, version 1.
 //!
-//! A log line says what a node thinks of itself. Metadata says what clients are going to be told: which brokers are
-//! registered and unfenced, and which partitions have a leader. It is 60 lines, and xtask wants no Kafka client.
+//! A log line says what a node thinks of itself. Metadata says which brokers are registered and unfenced, and which
+//! partitions have a leader.
 
-use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
-use std::time::Duration;
+use super::wire::{Fields, Request};
+use crate::error::Result;
 
-use crate::error::{Context, Error, Result};
-
-const TIMEOUT: Duration = Duration::from_secs(2);
-const CORRELATION_ID: i32 = 7;
-/// Far more than any test cluster's metadata: something else is listening on the port.
-const LONGEST_ANSWER: usize = 64 << 20;
+const METADATA: i16 = 3;
 
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Metadata {
@@ -57,43 +51,12 @@ impl Metadata {
 
 /// Asks the node on this port of loopback for the metadata of all topics.
 pub(crate) fn fetch(port: u16) -> Result<Metadata> {
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    let exchange = || -> std::io::Result<Vec<u8>> {
-        let mut stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
-        stream.set_read_timeout(Some(TIMEOUT))?;
-        stream.set_write_timeout(Some(TIMEOUT))?;
-        stream.write_all(&request())?;
-        let mut length = [0; 4];
-        stream.read_exact(&mut length)?;
-        let length = usize::try_from(i32::from_be_bytes(length)).unwrap_or(usize::MAX);
-        if length > LONGEST_ANSWER {
-            return Err(std::io::Error::other("the answer is not Kafka's"));
-        }
-        let mut answer = vec![0; length];
-        stream.read_exact(&mut answer)?;
-        Ok(answer)
-    };
-    let answer = exchange().context(|| format!("no answer from {address}"))?;
-    parse(&answer).context(|| format!("bad answer from {address}"))
+    let mut request = Request::new(METADATA, 1);
+    request.int32(-1); // topics: null stands for all
+    request.send(port, read)
 }
 
-fn request() -> Vec<u8> {
-    let mut body = Vec::new();
-    body.extend(3_i16.to_be_bytes()); // api key: Metadata
-    body.extend(1_i16.to_be_bytes()); // version
-    body.extend(CORRELATION_ID.to_be_bytes());
-    body.extend(5_i16.to_be_bytes()); // client id
-    body.extend(b"xtask");
-    body.extend((-1_i32).to_be_bytes()); // topics: null stands for all
-    let length = u32::try_from(body.len()).expect("a constant length");
-    [&length.to_be_bytes()[..], &body].concat()
-}
-
-fn parse(answer: &[u8]) -> Result<Metadata> {
-    let mut fields = Fields(answer);
-    if fields.int32()? != CORRELATION_ID {
-        return Err(Error::new("wrong correlation id"));
-    }
+fn read(fields: &mut Fields<'_>) -> Result<Metadata> {
     let brokers = fields.array(|fields| {
         let id = fields.int32()?;
         fields.string()?; // host
@@ -105,7 +68,7 @@ fn parse(answer: &[u8]) -> Result<Metadata> {
     let topics = fields.array(|fields| {
         fields.int16()?; // error code
         let topic = fields.string()?;
-        fields.take(1)?; // whether internal
+        fields.skip(1)?; // whether internal
         fields.array(|fields| {
             fields.int16()?; // error code: tells nothing the fields below do not
             Ok(Partition {
@@ -120,41 +83,10 @@ fn parse(answer: &[u8]) -> Result<Metadata> {
     Ok(Metadata { brokers, partitions: topics.into_iter().flatten().collect() })
 }
 
-struct Fields<'a>(&'a [u8]);
-
-impl<'a> Fields<'a> {
-    fn take(&mut self, length: usize) -> Result<&'a [u8]> {
-        let (taken, rest) = self.0.split_at_checked(length).ok_or_else(|| Error::new("it ends too early"))?;
-        self.0 = rest;
-        Ok(taken)
-    }
-
-    fn fixed<const N: usize>(&mut self) -> Result<[u8; N]> {
-        self.take(N)?.try_into().context(|| "wrong length")
-    }
-
-    fn int16(&mut self) -> Result<i16> {
-        Ok(i16::from_be_bytes(self.fixed()?))
-    }
-
-    fn int32(&mut self) -> Result<i32> {
-        Ok(i32::from_be_bytes(self.fixed()?))
-    }
-
-    /// A string, or nothing for null.
-    fn string(&mut self) -> Result<String> {
-        let length = usize::try_from(self.int16()?).unwrap_or(0);
-        Ok(String::from_utf8_lossy(self.take(length)?).into_owned())
-    }
-
-    fn array<T>(&mut self, mut item: impl FnMut(&mut Self) -> Result<T>) -> Result<Vec<T>> {
-        (0..self.int32()?).map(|_| item(self)).collect()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::broker::wire::{CORRELATION_ID, parse};
 
     fn partition(leader: i32, replicas: &[i32], in_sync: &[i32]) -> Partition {
         Partition { topic: "t".into(), index: 0, leader, replicas: replicas.into(), in_sync: in_sync.into() }
@@ -183,7 +115,7 @@ mod tests {
 
     #[test]
     fn an_answer_is_read() {
-        let metadata = parse(&answer()).unwrap();
+        let metadata = parse(&answer(), read).unwrap();
         assert_eq!(metadata, Metadata { brokers: vec![1, 2], partitions: vec![partition(2, &[1, 2], &[2])] });
     }
 
@@ -191,7 +123,7 @@ mod tests {
     fn a_cut_answer_is_an_error_wherever_it_is_cut() {
         let whole = answer();
         for length in 0..whole.len() {
-            assert!(parse(&whole[..length]).is_err(), "{length}");
+            assert!(parse(&whole[..length], read).is_err(), "{length}");
         }
     }
 

@@ -2,18 +2,22 @@
 //!
 //! Kafka's jars come from Maven, so nothing needs to be installed but Java and Maven. One node or three, in KRaft mode,
 //! each of them broker and controller; `kill`, `stop`, `continue` and `restart` do to them what happens to brokers.
-//! [`layout`] says where everything is, [`config`] how the nodes are set up, [`ready`] when the cluster counts as up.
+//! With `--secure` they also listen with TLS and SASL, see [`security`]. [`layout`] says where everything is, [`config`] how the nodes are set up, [`ready`] when the cluster counts as up.
 
+mod admin;
 mod config;
 mod java;
 mod layout;
+mod leader;
 mod maven;
 mod metadata;
 mod node;
 pub(crate) mod process;
 mod ready;
+pub(crate) mod security;
 mod session;
 mod up;
+mod wire;
 
 use std::process::{ExitCode, Stdio};
 use std::time::{Duration, Instant};
@@ -80,6 +84,11 @@ pub(crate) enum Command {
     },
     /// Create a topic
     Topic(Topic),
+    /// Print the node that leads a partition
+    Leader(leader::Which),
+    /// Have another node lead a partition, wait until all running nodes say so, and print it; without a pause for
+    /// clients but what they make themselves
+    MoveLeader(leader::Move),
     /// Run a class of Kafka's jars, such as org.apache.kafka.tools.consumer.ConsoleConsumer
     Tool {
         /// The class, with its package
@@ -108,6 +117,10 @@ pub(crate) struct Up {
     /// next that is free]
     #[arg(long, value_parser = clap::value_parser!(u16).range(1024..=i64::from(layout::MAX_BASE_PORT)))]
     base_port: Option<u16>,
+    /// Also listen with TLS, mutual TLS and SASL over TLS, with certificates and users made for this cluster; the line
+    /// KAFKA_BATCHER_SECURITY=FILE on stdout names the file that says how to get in
+    #[arg(long)]
+    secure: bool,
     #[command(flatten)]
     patience: Patience,
 }
@@ -168,6 +181,14 @@ pub(crate) fn run(command: Command) -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Topic(topic) => create_topic(&layout, &topic),
+        Command::Leader(which) => {
+            let (_, nodes) = local_cluster(&layout)?;
+            print_node(leader::find(&some_running(&nodes)?, &which)?)
+        }
+        Command::MoveLeader(options) => {
+            let (_, nodes) = local_cluster(&layout)?;
+            print_node(leader::move_to(&some_running(&nodes)?, &options, options.patience.deadline())?)
+        }
         Command::Tool { class, arguments } => tool(&layout, &class, &arguments),
         Command::DumpLog { arguments } => tool(&layout, "kafka.tools.DumpLogSegments", &arguments),
     }
@@ -202,7 +223,7 @@ fn down(layout: &Layout, keep: bool) -> Result<ExitCode> {
 fn status(layout: &Layout, json: bool) -> Result<ExitCode> {
     let Some(cluster) = layout.load_cluster()? else {
         if json {
-            print("{\"bootstrap\":null,\"nodes\":[]}\n")?;
+            print("{\"bootstrap\":null,\"security\":null,\"nodes\":[]}\n")?;
         } else {
             eprintln!("no cluster is there; `cargo xtask broker up` starts one");
         }
@@ -227,7 +248,10 @@ fn status(layout: &Layout, json: bool) -> Result<ExitCode> {
             })
             .collect();
         let bootstrap = cluster.bootstrap();
-        print(&format!("{{\"bootstrap\":\"{bootstrap}\",\"nodes\":[{}]}}\n", rows.join(",")))?;
+        let security = cluster.secure.then(|| layout.security_file());
+        let security = serde_json::to_string(&security).context(|| "cannot write JSON")?;
+        let nodes = rows.join(",");
+        print(&format!("{{\"bootstrap\":\"{bootstrap}\",\"security\":{security},\"nodes\":[{nodes}]}}\n"))?;
     } else {
         let mut table = format!("{:<5} {:>8} {:<8} {:>6} {:>9}\n", "node", "pid", "state", "port", "rss");
         for (node, sight) in &sights {
@@ -235,6 +259,9 @@ fn status(layout: &Layout, json: bool) -> Result<ExitCode> {
             let rss = format!("{} MiB", sight.rss_kib / 1024);
             let (id, port, state) = (node.id, node.port(), sight.state.name());
             table.push_str(&format!("{id:<5} {pid:>8} {state:<8} {port:>6} {rss:>9}\n"));
+        }
+        if cluster.secure {
+            table.push_str(&format!("{}={}\n", security::FILE, layout.security_file().display()));
         }
         table.push_str(&format!("{BOOTSTRAP}={}\n", cluster.bootstrap()));
         print(&table)?;
@@ -263,6 +290,11 @@ fn restart(layout: &Layout, id: u16, patience: &Patience) -> Result<ExitCode> {
         nodes.iter().filter(|other| other.id == id || other.look().state == State::Running).collect();
     ready::wait(&expected, deadline)?;
     eprintln!("node {id} is back after {:.1} s", began.elapsed().as_secs_f64());
+    Ok(ExitCode::SUCCESS)
+}
+
+fn print_node(id: i32) -> Result<ExitCode> {
+    print(&format!("{id}\n"))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -335,6 +367,11 @@ fn tool_command(layout: &Layout, class: &str) -> Result<std::process::Command> {
 /// The cluster that the user has named, which is not ours to start.
 pub(crate) fn own_cluster() -> Option<String> {
     std::env::var(BOOTSTRAP).ok().filter(|bootstrap| !bootstrap.is_empty())
+}
+
+/// What the user has said of the security of that cluster.
+pub(crate) fn own_security() -> Option<std::path::PathBuf> {
+    std::env::var_os(security::FILE).filter(|file| !file.is_empty()).map(Into::into)
 }
 
 fn nodes_of(layout: &Layout, cluster: &Cluster) -> Vec<Node> {

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::layout::{Cluster, Layout};
 use super::process::{self, Process, Signal, State};
+use super::security::Users;
 use super::{config, java};
 use crate::error::{Context, Error, Result};
 use crate::files;
@@ -23,8 +24,8 @@ const POLL_INTERVAL: Duration = Duration::from_millis(10);
 #[derive(Debug)]
 pub(crate) struct Node {
     pub(crate) id: u16,
-    /// For clients, and for the other controllers.
-    ports: [u16; 2],
+    /// All it listens on, that for clients first.
+    ports: Vec<u16>,
     dir: PathBuf,
     log: PathBuf,
     output: PathBuf,
@@ -42,7 +43,7 @@ impl Node {
     pub(crate) fn new(layout: &Layout, cluster: &Cluster, id: u16) -> Self {
         Self {
             id,
-            ports: [cluster.port(id), cluster.controller_port(id)],
+            ports: cluster.ports(id),
             dir: layout.node_dir(id),
             log: layout.node_log(id),
             output: layout.node_output(id),
@@ -50,7 +51,7 @@ impl Node {
     }
 
     pub(crate) fn port(&self) -> u16 {
-        self.ports[0]
+        self.ports.first().copied().unwrap_or_default()
     }
 
     pub(crate) fn log(&self) -> &Path {
@@ -82,17 +83,25 @@ impl Node {
         self.dir.join("data").join("meta.properties").exists()
     }
 
-    pub(crate) fn write_config(&self, cluster: &Cluster) -> Result<()> {
+    /// With passwords in it, if there are users.
+    pub(crate) fn write_config(&self, cluster: &Cluster, users: Option<&Users>) -> Result<()> {
         files::create_dir_all(&self.dir)?;
-        files::write(&self.dir.join("server.properties"), &config::server_properties(cluster, self.id))
+        let text = config::server_properties(cluster, self.id, users);
+        files::write_private(&self.dir.join("server.properties"), &text)
     }
 
     /// Starts to write the empty log of a new cluster's node. Wait for the child.
-    pub(crate) fn format(&self, java: &Path, cluster: &Cluster) -> Result<std::process::Child> {
+    pub(crate) fn format(
+        &self,
+        java: &Path,
+        cluster: &Cluster,
+        users: Option<&Users>,
+    ) -> Result<std::process::Child> {
         let mut command = self.java(java, "128m")?;
         // It ends before a better compiler or collector could pay off.
         command.args(["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"]);
         command.args(["kafka.tools.StorageTool", "format", "-t", &cluster.id, "-c", "server.properties"]);
+        command.args(users.map(Users::scram_arguments).unwrap_or_default());
         command.spawn().context(|| format!("cannot run `{}`", java.display()))
     }
 
@@ -178,8 +187,8 @@ impl Node {
 
     /// Fails if something listens on one of the node's ports.
     pub(crate) fn check_ports(&self) -> Result<()> {
-        for port in self.ports {
-            if let Err(error) = TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
+        for port in &self.ports {
+            if let Err(error) = TcpListener::bind((Ipv4Addr::LOCALHOST, *port)) {
                 return Err(Error::new(format!(
                     "cannot have port {port} for node {}: {error}. It belongs to a process that is not of this \
                      cluster; end that one, or choose other ports with `cargo xtask broker up --base-port PORT`",
@@ -252,7 +261,7 @@ mod tests {
         let port = taken.local_addr().unwrap().port();
         let nowhere = PathBuf::new();
         let (dir, log, output) = (nowhere.clone(), nowhere.clone(), nowhere);
-        let node = Node { id: 1, ports: [port, port], dir, log, output };
+        let node = Node { id: 1, ports: vec![port], dir, log, output };
         let error = node.check_ports().unwrap_err().to_string();
         assert!(error.starts_with(&format!("cannot have port {port} for node 1: ")), "{error}");
     }

@@ -96,5 +96,5 @@ impl Drop for Session {
 }
 
 fn options(nodes: u16) -> Up {
-    Up { nodes: Some(nodes), partitions: None, base_port: None, patience: PATIENCE }
+    Up { nodes: Some(nodes), partitions: None, base_port: None, secure: false, patience: PATIENCE }
 }

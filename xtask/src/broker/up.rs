@@ -8,7 +8,8 @@ use std::time::Instant;
 use super::layout::{self, Cluster, Layout};
 use super::node::Node;
 use super::process::{Signal, State};
-use super::{BOOTSTRAP, Up, config, java, maven, nodes_of, own_cluster, ready};
+use super::security::{self, Security, Users};
+use super::{BOOTSTRAP, Up, config, java, maven, nodes_of, own_cluster, own_security, ready};
 use crate::error::{Context, Error, Result};
 use crate::{files, print};
 
@@ -19,10 +20,26 @@ const PORT_TRIES: usize = 100;
 pub(crate) fn up(layout: &Layout, options: &Up) -> Result<ExitCode> {
     let bootstrap = match own_cluster() {
         Some(bootstrap) => {
+            match own_security() {
+                None if options.secure => {
+                    return Err(Error::new(format!(
+                        "{BOOTSTRAP} is set, and {} is not: nothing is known of that cluster's security",
+                        security::FILE
+                    )));
+                }
+                None => {}
+                Some(file) => print(&format!("{}={}\n", security::FILE, file.display()))?,
+            }
             eprintln!("{BOOTSTRAP} is set: using the cluster at {bootstrap}, and starting none");
             bootstrap
         }
-        None => bring_up(layout, options)?.cluster.bootstrap(),
+        None => {
+            let cluster = bring_up(layout, options)?.cluster;
+            if cluster.secure {
+                print(&format!("{}={}\n", security::FILE, layout.security_file().display()))?;
+            }
+            cluster.bootstrap()
+        }
     };
     print(&format!("{BOOTSTRAP}={bootstrap}\n"))?;
     Ok(ExitCode::SUCCESS)
@@ -65,6 +82,9 @@ pub(crate) fn bring_up(layout: &Layout, options: &Up) -> Result<Running> {
             }
             return Err(error);
         }
+        if cluster.secure {
+            security::prepare(&nodes.iter().collect::<Vec<_>>(), deadline)?;
+        }
         eprintln!("up after {:.1} s: {}", began.elapsed().as_secs_f64(), describe(&cluster));
     }
     Ok(Running { cluster, was_alive: alive })
@@ -84,6 +104,7 @@ fn shape(
             nodes,
             base_port: options.base_port.unwrap_or_else(|| free_base_port(nodes)),
             partitions: options.partitions.unwrap_or(layout::DEFAULT_PARTITIONS),
+            secure: options.secure,
         });
     };
     let wanted = Cluster {
@@ -91,9 +112,10 @@ fn shape(
         nodes: options.nodes.unwrap_or(recorded.nodes),
         base_port: options.base_port.unwrap_or(recorded.base_port),
         partitions: options.partitions.unwrap_or(recorded.partitions),
+        secure: options.secure || recorded.secure,
     };
-    // Kept data may move to other ports, but a node more or less is another quorum.
-    if wanted.nodes != recorded.nodes || (alive && wanted != *recorded) {
+    // Kept data may move to other ports, but a node more or less is another quorum, and users are made with the data.
+    if wanted.nodes != recorded.nodes || wanted.secure != recorded.secure || (alive && wanted != *recorded) {
         let what = if alive { "running" } else { "here, with its data" };
         return Err(Error::new(format!(
             "another cluster is {what}: {}. Remove it first with `cargo xtask broker down`",
@@ -106,9 +128,10 @@ fn shape(
 /// The usual ports, or others if a cluster of another checkout has them.
 fn free_base_port(nodes: u16) -> u16 {
     let is_free = |base_port: &u16| {
-        let cluster = Cluster { id: String::new(), nodes, base_port: *base_port, partitions: 0 };
+        let cluster =
+            Cluster { id: String::new(), nodes, base_port: *base_port, partitions: 0, secure: true };
         let free = |port: u16| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
-        cluster.ids().iter().all(|id| free(cluster.port(*id)) && free(cluster.controller_port(*id)))
+        cluster.ids().iter().flat_map(|id| cluster.ports(*id)).all(free)
     };
     let mut candidates =
         (layout::DEFAULT_BASE_PORT..layout::MAX_BASE_PORT).step_by(PORT_STEP).take(PORT_TRIES);
@@ -117,9 +140,10 @@ fn free_base_port(nodes: u16) -> u16 {
 }
 
 fn describe(cluster: &Cluster) -> String {
-    let Cluster { nodes, base_port, partitions, .. } = cluster;
+    let Cluster { nodes, base_port, partitions, secure, .. } = cluster;
     let s = if *nodes == 1 { "" } else { "s" };
-    format!("{nodes} node{s} from port {base_port}, {partitions} partitions by default")
+    let secured = if *secure { "secured, " } else { "" };
+    format!("{secured}{nodes} node{s} from port {base_port}, {partitions} partitions by default")
 }
 
 /// Starts these nodes of the cluster, on their data if they have any.
@@ -136,10 +160,15 @@ pub(crate) fn start(layout: &Layout, cluster: &Cluster, nodes: &[&Node], others_
     files::create_dir_all(&layout.logs())?;
     files::write(&layout.root().join("log4j2-node.properties"), config::NODE_LOG4J2)?;
     layout.save_cluster(cluster)?;
-    for node in nodes {
-        node.write_config(cluster)?;
+    let security = if cluster.secure { Some(Security::ensure(layout)?) } else { None };
+    if let Some(security) = &security {
+        security.write_file(layout, cluster)?;
     }
-    format(&java, cluster, &new)?;
+    let users = security.as_ref().map(|security| &security.users);
+    for node in nodes {
+        node.write_config(cluster, users)?;
+    }
+    format(&java, cluster, users, &new)?;
     // A single node is also what benchmarks run against; three have to share the machine with the tests.
     let heap = if cluster.nodes == 1 { "384m" } else { "320m" };
     for node in nodes {
@@ -149,10 +178,10 @@ pub(crate) fn start(layout: &Layout, cluster: &Cluster, nodes: &[&Node], others_
 }
 
 /// All at once: most of the time is the start of a JVM.
-fn format(java: &Path, cluster: &Cluster, nodes: &[&Node]) -> Result<()> {
+fn format(java: &Path, cluster: &Cluster, users: Option<&Users>, nodes: &[&Node]) -> Result<()> {
     let mut children = Vec::new();
     for node in nodes {
-        children.push((node, node.format(java, cluster)));
+        children.push((node, node.format(java, cluster, users)));
     }
     // Every child that did start is waited for, whatever became of the others.
     let mut outcome = Ok(());
@@ -183,11 +212,17 @@ mod tests {
     }
 
     fn recorded() -> Cluster {
-        Cluster { id: "AAAAAAAAAAAAAAAAAAAAAA".into(), nodes: 3, base_port: 29092, partitions: 7 }
+        Cluster {
+            id: "AAAAAAAAAAAAAAAAAAAAAA".into(),
+            nodes: 3,
+            base_port: 29092,
+            partitions: 7,
+            secure: false,
+        }
     }
 
     fn options(nodes: Option<u16>, base_port: Option<u16>) -> Up {
-        Up { nodes, partitions: None, base_port, patience: TIMEOUT }
+        Up { nodes, partitions: None, base_port, secure: false, patience: TIMEOUT }
     }
 
     #[test]
@@ -219,5 +254,16 @@ mod tests {
         assert!(shape(Some(&recorded()), false, &options(Some(1), None), usual).is_err());
         let moved = shape(Some(&recorded()), false, &options(None, Some(39092)), usual).unwrap();
         assert_eq!(moved, Cluster { base_port: 39092, ..recorded() });
+    }
+
+    #[test]
+    fn a_cluster_is_not_secured_later_and_stays_secured() {
+        let secured = || Up { secure: true, ..options(None, None) };
+        assert!(shape(None, false, &secured(), usual).unwrap().secure);
+        for alive in [true, false] {
+            assert!(shape(Some(&recorded()), alive, &secured(), usual).is_err());
+            let recorded = Cluster { secure: true, ..recorded() };
+            assert!(shape(Some(&recorded), alive, &options(None, None), usual).unwrap().secure);
+        }
     }
 }
