@@ -12,7 +12,8 @@ use kafka_batcher_core::Moment;
 #[derive(Debug)]
 pub(crate) struct Clock {
     clock: quanta::Clock,
-    origin: quanta::Instant,
+    /// The counter at the clock's zero.
+    origin: u64,
     /// Unix time at the origin, in microseconds; renewed now and then, since the wall clock is set at times.
     unix_at_origin: AtomicI64,
 }
@@ -20,16 +21,14 @@ pub(crate) struct Clock {
 impl Clock {
     pub(crate) fn new() -> Self {
         let clock = quanta::Clock::new();
-        let this = Self { origin: clock.now(), clock, unix_at_origin: AtomicI64::new(0) };
+        let this = Self { origin: clock.raw(), clock, unix_at_origin: AtomicI64::new(0) };
         this.follow_wall_clock();
         this
     }
 
     #[inline]
     pub(crate) fn now(&self) -> Moment {
-        let elapsed = self.clock.now().saturating_duration_since(self.origin);
-        // Not `as_micros`, which divides 128 bits.
-        Moment::from_micros(elapsed.as_secs() * 1_000_000 + u64::from(elapsed.subsec_micros()))
+        Moment::from_micros(self.clock.delta_as_nanos(self.origin, self.clock.raw()) / 1000)
     }
 
     /// Milliseconds since the Unix epoch at `now`, without asking the system.

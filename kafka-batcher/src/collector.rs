@@ -5,13 +5,12 @@ use std::sync::Arc;
 use kafka_batcher_core::collector::CollectorState;
 use kafka_batcher_core::config::TopicConfig;
 use kafka_batcher_core::receipt::Receipt;
-use kafka_batcher_core::shard::Taken;
 use kafka_batcher_core::{Event, FlushReason};
 
 use crate::error::{AddError, AddErrorKind, AddEventsError};
 use crate::reactor::Signal;
 use crate::stats::Stats;
-use crate::topic::Topic;
+use crate::topic::{Refusal, Topic};
 
 /// Takes events for one topic. Cheap to clone; all clones feed the same topic.
 ///
@@ -37,7 +36,7 @@ impl Collector {
     pub async fn add<E: Event>(&self, event: E) -> Result<(), AddError<E>> {
         match self.add_waiting(&event, false).await {
             Ok(_) => Ok(()),
-            Err(kind) => Err(AddError { event, kind }),
+            Err(kind) => Err(AddError { event, kind: *kind }),
         }
     }
 
@@ -48,7 +47,7 @@ impl Collector {
     pub fn try_add<E: Event>(&self, event: E) -> Result<(), AddError<E>> {
         match self.topic.push(&event, false) {
             Ok(_) => Ok(()),
-            Err(kind) => Err(AddError { event, kind }),
+            Err(kind) => Err(AddError { event, kind: *kind }),
         }
     }
 
@@ -83,17 +82,18 @@ impl Collector {
     /// As [`add`](Self::add).
     pub async fn add_with_receipt<E: Event>(&self, event: E) -> Result<Receipt, AddError<E>> {
         match self.add_waiting(&event, true).await {
-            Ok(Taken { receipt: Some(receipt), .. }) => Ok(receipt),
+            Ok(Some(receipt)) => Ok(receipt),
             // A receipt that was asked for is always given.
-            Ok(_) => Err(AddError { event, kind: AddErrorKind::Closed }),
-            Err(kind) => Err(AddError { event, kind }),
+            Ok(None) => Err(AddError { event, kind: AddErrorKind::Closed }),
+            Err(kind) => Err(AddError { event, kind: *kind }),
         }
     }
 
-    async fn add_waiting(&self, event: &impl Event, receipt: bool) -> Result<Taken, AddErrorKind> {
+    async fn add_waiting(&self, event: &impl Event, receipt: bool) -> Result<Option<Receipt>, Refusal> {
         // The common case costs no more than `try_add`.
+        let waits = |kind: &AddErrorKind| matches!(kind, AddErrorKind::Full | AddErrorKind::NotReady);
         match self.topic.push(event, receipt) {
-            Err(AddErrorKind::Full | AddErrorKind::NotReady) => {}
+            Err(kind) if waits(&kind) => {}
             result => return result,
         }
         loop {
@@ -104,14 +104,14 @@ impl Collector {
             room.as_mut().enable();
             ready.as_mut().enable();
             match self.topic.push(event, receipt) {
-                Err(AddErrorKind::Full) => {
+                Err(kind) if matches!(*kind, AddErrorKind::Full) => {
                     self.topic.shared.topics().iter().for_each(|topic| topic.press());
                     tokio::select! {
                         () = room => {}
                         () = ready => {}
                     }
                 }
-                Err(AddErrorKind::NotReady) => ready.await,
+                Err(kind) if waits(&kind) => ready.await,
                 result => return result,
             }
         }

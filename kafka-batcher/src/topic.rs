@@ -9,7 +9,8 @@ use kafka_batcher_core::collector::CollectorState;
 use kafka_batcher_core::config::TopicConfig;
 use kafka_batcher_core::lane::{Lane, LaneOptions};
 use kafka_batcher_core::partition::Router;
-use kafka_batcher_core::shard::{Shard, Stamps, Taken, Target};
+use kafka_batcher_core::receipt::Receipt;
+use kafka_batcher_core::shard::{Shard, Stamps, Target};
 use kafka_batcher_core::{Event, EventRef, LaneId, Report, What};
 use parking_lot::Mutex;
 use tokio::sync::{Notify as Wakeup, mpsc};
@@ -20,6 +21,9 @@ use crate::reactor::Signal;
 use crate::routes::{Cell, RouteTable, Routes};
 use crate::shared::Shared;
 use crate::stats::Stats;
+
+/// Why an event is not taken. Boxed, since it is seldom and what is returned for every event is better small.
+pub(crate) type Refusal = Box<AddErrorKind>;
 
 /// One topic of a batcher.
 #[derive(Debug)]
@@ -108,12 +112,13 @@ impl Topic {
         self.pressed.store(false, Ordering::Release);
     }
 
-    /// Takes an event in, or says why not.
-    pub(crate) fn push(&self, event: &impl Event, receipt: bool) -> Result<Taken, AddErrorKind> {
+    /// Takes an event in and gives the receipt, if one is asked for; or says why not.
+    pub(crate) fn push(&self, event: &impl Event, receipt: bool) -> Result<Option<Receipt>, Refusal> {
         // The event's own encoding is application code too.
         match contained(|| event.with_record(|event| self.push_record(&event, receipt))) {
-            Ok(result) => result?,
-            Err(panic) => Err(self.panicked(panic)),
+            Ok(Ok(result)) => result,
+            Ok(Err(error)) => Err(AddErrorKind::from(error).into()),
+            Err(panic) => Err(self.panicked(panic).into()),
         }
     }
 
@@ -124,11 +129,12 @@ impl Topic {
         AddErrorKind::Panicked(panic)
     }
 
-    fn push_record(&self, event: &EventRef<'_>, receipt: bool) -> Result<Taken, AddErrorKind> {
+    fn push_record(&self, event: &EventRef<'_>, receipt: bool) -> Result<Option<Receipt>, Refusal> {
         let flush = self.config.batch_flusher.flush_now(event);
         let cost = event.record.size_hint();
         if !self.shared.budget.try_take(cost) {
-            return Err(if self.routes.current().closed { AddErrorKind::Closed } else { AddErrorKind::Full });
+            let closed = self.routes.current().closed;
+            return Err(if closed { AddErrorKind::Closed } else { AddErrorKind::Full }.into());
         }
         let result = self.push_paid(event, cost, receipt, flush);
         if result.is_err() {
@@ -143,18 +149,18 @@ impl Topic {
         cost: usize,
         receipt: bool,
         flush: bool,
-    ) -> Result<Taken, AddErrorKind> {
+    ) -> Result<Option<Receipt>, Refusal> {
         loop {
             let routes = self.routes.current();
             if routes.closed {
-                return Err(AddErrorKind::Closed);
+                return Err(AddErrorKind::Closed.into());
             }
             let (cell, target, spread) = self.target(routes, event)?;
             let now = self.shared.clock.now();
             let stamps = Stamps { timestamp: self.shared.clock.unix_millis(now), cost, receipt, now };
             // Turned away when the routes have changed since: look again.
             let Some(mut shard) = cell.enter(routes) else { continue };
-            let taken = shard.push(target, &event.record, stamps, flush)?;
+            let taken = shard.push(target, &event.record, stamps, flush).map_err(AddErrorKind::from)?;
             drop(shard);
             if taken.wake {
                 self.wake(cell);
@@ -166,7 +172,7 @@ impl Topic {
                     self.router.batch_began(partitions);
                 }
             }
-            return Ok(taken);
+            return Ok(taken.receipt);
         }
     }
 
@@ -175,14 +181,14 @@ impl Topic {
         &'a self,
         routes: &'a Routes,
         event: &EventRef<'_>,
-    ) -> Result<(&'a Arc<Cell>, Target<'a>, Option<NonZeroU32>), AddErrorKind> {
+    ) -> Result<(&'a Arc<Cell>, Target<'a>, Option<NonZeroU32>), Refusal> {
         let Some(partitions) = routes.partitions.filter(|_| routes.direct) else {
             if self.config.partition_strategy.needs_typed_event() {
-                return Err(AddErrorKind::NotReady);
+                return Err(AddErrorKind::NotReady.into());
             }
             return Ok((&self.unassigned, Target::Lane(0), None));
         };
-        let assigned = self.router.assigned(partitions, event)?;
+        let assigned = self.router.assigned(partitions, event).map_err(AddErrorKind::from)?;
         Ok(if self.config.collect_by_partition {
             let partition = assigned.unwrap_or_else(|| self.router.spread(partitions));
             let spread = assigned.is_none().then_some(partitions);

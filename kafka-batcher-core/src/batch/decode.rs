@@ -92,32 +92,39 @@ impl<'a> Records<'a> {
         Self { rest: &batch[HEADER_LEN..], base_timestamp, left: count }
     }
 
+    #[inline]
     fn read(&mut self) -> Option<RecordRef<'a>> {
-        let mut body = take_bytes(&mut self.rest)??;
-        let (_attributes, rest) = body.split_first()?;
-        body = rest;
+        let body = take_bytes(&mut self.rest)??;
+        let (_attributes, mut body) = body.split_first()?;
         let delta = varint::take(&mut body)?;
         let _offset_delta = varint::take(&mut body)?;
         let key = take_bytes(&mut body)?;
         let value = take_bytes(&mut body)?;
-        let count = usize::try_from(varint::take(&mut body)?).ok()?;
-        let encoded = EncodedHeaders { rest: body, left: count };
-        let mut walk = encoded;
-        for _ in 0..count {
-            walk.read()?;
-        }
-        if !walk.rest.is_empty() {
-            return None;
-        }
-        let headers = if count == 0 { HeadersRef::default() } else { HeadersRef::encoded(encoded) };
+        // A lone zero is "no headers", as nearly always.
+        let headers = if body == [0] { HeadersRef::default() } else { read_headers(body)? };
         let timestamp = Some(self.base_timestamp.wrapping_add(delta));
         Some(RecordRef { key, value, headers, timestamp })
     }
 }
 
+#[inline(never)]
+fn read_headers(mut body: &[u8]) -> Option<HeadersRef<'_>> {
+    let count = usize::try_from(varint::take(&mut body)?).ok()?;
+    let encoded = EncodedHeaders { rest: body, left: count };
+    let mut walk = encoded;
+    for _ in 0..count {
+        walk.read()?;
+    }
+    if !walk.rest.is_empty() {
+        return None;
+    }
+    Some(if count == 0 { HeadersRef::default() } else { HeadersRef::encoded(encoded) })
+}
+
 impl<'a> Iterator for Records<'a> {
     type Item = RecordRef<'a>;
 
+    #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         self.left = self.left.checked_sub(1)?;
         self.read()
