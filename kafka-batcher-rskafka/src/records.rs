@@ -1,0 +1,119 @@
+//! From a batch to rskafka's records, and which of them rskafka can't send.
+
+use std::collections::BTreeMap;
+
+use kafka_batcher_core::{Batch, RecordRef};
+use rskafka::chrono::{DateTime, Utc};
+use rskafka::record::Record;
+
+/// Why rskafka can't send a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Unfit {
+    #[error("two of its headers have the same name")]
+    RepeatedHeader,
+    #[error("the value of one of its headers is null")]
+    NullHeader,
+    #[error("its timestamp is out of range")]
+    Timestamp,
+}
+
+/// The records rskafka can't send: their indexes, and what is wrong with the first.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Refused {
+    pub(crate) indexes: Vec<u32>,
+    pub(crate) first: Unfit,
+}
+
+/// What can't be sent of a batch; `None` when all of it can.
+pub(crate) fn refused(batch: &Batch) -> Option<Refused> {
+    let mut refused: Option<Refused> = None;
+    for (index, record) in (0..).zip(batch.records()) {
+        if let Some(unfit) = unfit(&record) {
+            refused.get_or_insert_with(|| Refused { indexes: Vec::new(), first: unfit }).indexes.push(index);
+        }
+    }
+    refused
+}
+
+fn unfit(record: &RecordRef<'_>) -> Option<Unfit> {
+    if timestamp(record).is_none() {
+        return Some(Unfit::Timestamp);
+    }
+    if record.headers.is_empty() {
+        return None;
+    }
+    if record.headers.iter().any(|header| header.value.is_none()) {
+        return Some(Unfit::NullHeader);
+    }
+    let mut names: Vec<_> = record.headers.iter().map(|header| header.name).collect();
+    names.sort_unstable();
+    names.windows(2).any(|pair| pair[0] == pair[1]).then_some(Unfit::RepeatedHeader)
+}
+
+/// The records of a batch of which [`refused`] found none unfit.
+pub(crate) fn convert(batch: &Batch) -> Vec<Record> {
+    let bytes = |bytes: &[u8]| bytes.to_vec();
+    let convert = |record: RecordRef<'_>| Record {
+        key: record.key.map(bytes),
+        value: record.value.map(bytes),
+        headers: record
+            .headers
+            .iter()
+            .map(|header| (header.name.to_owned(), header.value.unwrap_or_default().to_vec()))
+            .collect::<BTreeMap<_, _>>(),
+        timestamp: timestamp(&record).unwrap_or_default(),
+    };
+    batch.records().map(convert).collect()
+}
+
+fn timestamp(record: &RecordRef<'_>) -> Option<DateTime<Utc>> {
+    DateTime::from_timestamp_millis(record.timestamp.unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+    use kafka_batcher_core::{BatchBuilder, Record as Ours};
+
+    fn batch(records: &[Ours]) -> Batch {
+        let mut builder = BatchBuilder::new();
+        for record in records {
+            assert!(builder.push(&record.as_ref(), 1, None, usize::MAX));
+        }
+        builder.seal().expect("records")
+    }
+
+    fn with_null() -> Ours {
+        let mut record = Ours::new("null");
+        record.headers.push("a", None);
+        record.headers.push("b", Some(Bytes::new()));
+        record
+    }
+
+    #[test]
+    fn exactly_what_can_t_be_sent_is_named() {
+        let good = Ours::new("v").with_header("b", "1").with_header("a", "1");
+        let twice = Ours::new("v").with_header("a", "1").with_header("b", "").with_header("a", "2");
+        let late = Ours::new("v").with_timestamp(i64::MAX);
+        assert_eq!(refused(&batch(&[good.clone(), Ours::default(), Ours::tombstone("k")])), None);
+        let found = refused(&batch(&[good.clone(), twice, good, with_null(), late])).expect("some");
+        assert_eq!(found, Refused { indexes: vec![1, 3, 4], first: Unfit::RepeatedHeader });
+        assert_eq!(refused(&batch(&[with_null()])).expect("one").first, Unfit::NullHeader);
+    }
+
+    #[test]
+    fn nulls_stay_nulls_and_empty_stays_empty() {
+        let records = convert(&batch(&[Ours::default(), Ours::new("").with_key(""), Ours::tombstone("k")]));
+        let shown: Vec<_> = records.iter().map(|r| (r.key.as_deref(), r.value.as_deref())).collect();
+        assert_eq!(shown, [(None, None), (Some(&b""[..]), Some(&b""[..])), (Some(&b"k"[..]), None)]);
+    }
+
+    #[test]
+    fn timestamps_are_milliseconds_also_before_the_epoch() {
+        let at = |millis| Ours::new("v").with_timestamp(millis);
+        let records = convert(&batch(&[at(0), at(-1), at(1_600_000_000_123)]));
+        let shown: Vec<_> = records.iter().map(|r| r.timestamp.timestamp_millis()).collect();
+        assert_eq!(shown, [0, -1, 1_600_000_000_123]);
+    }
+}
