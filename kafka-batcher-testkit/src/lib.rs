@@ -22,9 +22,9 @@
 //! # fn main() {}
 //! ```
 
+pub mod conformance;
 #[cfg(feature = "embedded")]
 pub mod embedded;
-pub mod conformance;
 pub mod proxy;
 #[cfg(feature = "embedded")]
 pub mod reader;

@@ -15,17 +15,22 @@
 //! | --- | --- | --- |
 //! | [`Producer`](kafka_batcher_core::Producer) | [`producer_conformance!`](crate::producer_conformance) | [`ProducerFixture`](producer::ProducerFixture); ready made for Kafka: `TargetFixture` |
 //! | [`TempStorage`](kafka_batcher_core::TempStorage) | [`storage_conformance!`](crate::storage_conformance) | [`StorageFixture`](storage::StorageFixture), [`Storage`](storage::Storage) |
-//! | [`DeadLetter`](kafka_batcher_core::DeadLetter) | [`dead_letter_conformance!`](crate::dead_letter_conformance) | a closure that makes one |
-//! | [`Telemetry`](kafka_batcher_core::Telemetry) | [`telemetry_conformance!`](crate::telemetry_conformance) | a closure that makes one |
-//! | [`ErrorNotifier`](kafka_batcher_core::ErrorNotifier) | [`notifier_conformance!`](crate::notifier_conformance) | a closure that makes one |
-//! | [`Partitioner`](kafka_batcher_core::Partitioner) | [`partitioner_conformance!`](crate::partitioner_conformance) | a closure that makes one |
+//! | [`DeadLetter`](kafka_batcher_core::DeadLetter) | [`dead_letter_conformance!`](crate::dead_letter_conformance) | [`DeadLetterFixture`](dead_letter::DeadLetterFixture), [`DeadLetters`](dead_letter::DeadLetters) |
+//! | [`Telemetry`](kafka_batcher_core::Telemetry) | [`telemetry_conformance!`](crate::telemetry_conformance) | the thing itself |
+//! | [`ErrorNotifier`](kafka_batcher_core::ErrorNotifier) | [`notifier_conformance!`](crate::notifier_conformance) | the thing itself |
+//! | [`Partitioner`](kafka_batcher_core::Partitioner) | [`partitioner_conformance!`](crate::partitioner_conformance) | the thing itself |
 //!
 //! A case that fails panics. One that can't be run, since the adapter declares that it can't do that or the fixture
 //! can't provoke it, gives [`Skip`] with the reason, which is printed as `SKIPPED name: reason`: a skip is never silent.
 //!
 //! Without the macros, call the cases from any tokio runtime with I/O and time enabled.
 
+pub mod dead_letter;
+pub mod notifier;
+pub mod partitioner;
 pub mod producer;
+pub mod storage;
+pub mod telemetry;
 
 use std::fmt;
 use std::future::Future;

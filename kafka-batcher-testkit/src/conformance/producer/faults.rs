@@ -63,7 +63,7 @@ pub async fn connect_works_after_it_failed(fixture: &dyn ProducerFixture) -> Out
 /// Connections are cut in the middle of requests and answers. Sent again as the failures say, everything arrives, first
 /// occurrences in order; what arrives twice was said to be open, or was a retry inside the client without idempotence.
 pub async fn what_is_sent_through_cut_connections_arrives_in_order(fixture: &dyn ProducerFixture) -> Outcome {
-    const BATCHES: usize = 24;
+    const BATCHES: usize = 16;
     const RECORDS: usize = 20;
     let (rig, proxy) = proxied(fixture, LONG).await?;
     let mut open = 0;
