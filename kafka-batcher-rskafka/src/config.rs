@@ -10,6 +10,9 @@ use secrecy::ExposeSecret;
 
 use crate::error::SetupError;
 
+/// The one property there is.
+pub(crate) const SORT_HEADERS: &str = "rskafka.sort.headers";
+
 /// What rskafka's protocol code can write as the length of a text; it panics beyond.
 const LONGEST_TEXT: usize = i16::MAX as usize;
 
@@ -22,6 +25,8 @@ pub(crate) struct Settings {
     pub(crate) sasl: Option<Sasl>,
     #[cfg(feature = "tls")]
     pub(crate) tls: Option<Arc<rustls::ClientConfig>>,
+    /// Headers may be sent in another order than they have.
+    pub(crate) may_sort_headers: bool,
     /// The brokers know who we are, and may have rules about what we may do.
     pub(crate) is_known: bool,
 }
@@ -39,8 +44,14 @@ impl fmt::Debug for Settings {
 impl Settings {
     pub(crate) fn new(config: &KafkaConfig) -> Result<Self, SetupError> {
         config.validate()?;
-        if let Some(name) = config.properties().keys().next() {
-            return Err(SetupError::UnknownProperty { name: name.clone() });
+        let mut may_sort_headers = false;
+        for (name, value) in config.properties() {
+            match (name.as_str(), value.as_str()) {
+                (SORT_HEADERS, "true") => may_sort_headers = true,
+                (SORT_HEADERS, "false") => {}
+                (SORT_HEADERS, _) => return Err(SetupError::InvalidProperty { name: name.clone() }),
+                _ => return Err(SetupError::UnknownProperty { name: name.clone() }),
+            }
         }
         for topic in config.topics()? {
             check_topic(&topic)?;
@@ -67,6 +78,7 @@ impl Settings {
             sasl: config.get_sasl().cloned(),
             #[cfg(feature = "tls")]
             tls: config.get_ssl().map(crate::tls::client_config).transpose()?,
+            may_sort_headers,
             is_known: config.get_sasl().is_some() || has_certificate,
         })
         .and_then(|settings| settings.check_tls(config))

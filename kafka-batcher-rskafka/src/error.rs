@@ -11,10 +11,16 @@ pub enum SetupError {
     /// The batcher's own configuration is wrong.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// rskafka has no properties; those of librdkafka mean nothing here.
-    #[error("property `{name}` is set, but the rskafka backend has no properties")]
+    /// There is no property of this name; those of librdkafka mean nothing here.
+    #[error("the rskafka backend has no property `{name}`, only `rskafka.sort.headers`")]
     UnknownProperty {
-        /// The name of one of them.
+        /// The name.
+        name: String,
+    },
+    /// The property does not take the value given.
+    #[error("`{name}` takes `true` or `false`")]
+    InvalidProperty {
+        /// The name.
         name: String,
     },
     /// rskafka can't do this.

@@ -53,18 +53,21 @@
 //!
 //! # What it can't do
 //!
-//! rskafka is a small client. What it lacks is refused, and nothing is changed silently but the order of headers:
+//! rskafka is a small client. What it lacks is refused; nothing is changed silently:
 //!
 //! | what | then |
 //! | --- | --- |
 //! | `required_acks` other than −1 (all) | [`RskafkaProducer::new`] fails |
-//! | `properties` | [`RskafkaProducer::new`] fails: there are none |
+//! | `properties`, but for `rskafka.sort.headers` | [`RskafkaProducer::new`] fails |
 //! | encrypted private keys; TLS with an IPv6 address in `endpoints` | [`RskafkaProducer::new`] fails |
-//! | a header name twice in a record; a header whose value is null; a timestamp outside of ±262,000 years | the record fails as [`Permanent`](kafka_batcher_core::ErrorKind::Permanent), not persisted, which dead-letters it; the others of its batch are delivered in order |
-//! | the order of a record's headers | they are sent sorted by name |
+//! | a header name twice in a record; a header whose value is null; headers that are not in alphabetic order (by bytes); a timestamp outside of ±262,000 years | the record fails as [`Permanent`](kafka_batcher_core::ErrorKind::Permanent), not persisted, which dead-letters it; the others of its batch are delivered in order |
 //! | idempotence | see "Duplicates" |
 //! | quotas of the broker | see "Throttling" |
 //! | connections shared by partitions | each partition that is sent to has a TCP connection of its own to its leader |
+//!
+//! rskafka sorts headers by name. Where their order does not matter, property `rskafka.sort.headers` = `true` allows that
+//! ([`KafkaConfig::property`](kafka_batcher_core::KafkaConfig::property)); set it if records have several headers, or one
+//! beside the `sequence_header`.
 //!
 //! Keys and values may be null or empty, timestamps 0 or negative; they arrive as they are.
 //!

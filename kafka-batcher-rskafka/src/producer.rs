@@ -205,7 +205,7 @@ impl Producer for RskafkaProducer {
             let error = ProduceError::new(ErrorKind::Transient, error.to_string());
             ProduceFailure::whole(error, Persistence::NotPersisted)
         })?;
-        let Some(refused) = records::refused(&request.batch) else {
+        let Some(refused) = records::refused(&request.batch, self.settings.may_sort_headers) else {
             return self.send(request, request.batch.clone(), compression, timeout).await;
         };
         // The others are sent, in order; those that can't be are named, and will be dead-lettered.

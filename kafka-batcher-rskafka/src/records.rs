@@ -6,6 +6,8 @@ use kafka_batcher_core::{Batch, RecordRef};
 use rskafka::chrono::{DateTime, Utc};
 use rskafka::record::Record;
 
+use crate::config::SORT_HEADERS;
+
 /// Why rskafka can't send a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Unfit {
@@ -13,6 +15,10 @@ pub(crate) enum Unfit {
     RepeatedHeader,
     #[error("the value of one of its headers is null")]
     NullHeader,
+    #[error(
+        "its headers are not in alphabetic order, and rskafka would sort them; property `{SORT_HEADERS}` allows that"
+    )]
+    UnsortedHeaders,
     #[error("its timestamp is out of range")]
     Timestamp,
 }
@@ -24,18 +30,18 @@ pub(crate) struct Refused {
     pub(crate) first: Unfit,
 }
 
-/// What can't be sent of a batch; `None` when all of it can.
-pub(crate) fn refused(batch: &Batch) -> Option<Refused> {
+/// What can't be sent of a batch as it is; `None` when all of it can. With `may_sort` the order of headers may change.
+pub(crate) fn refused(batch: &Batch, may_sort: bool) -> Option<Refused> {
     let mut refused: Option<Refused> = None;
     for (index, record) in (0..).zip(batch.records()) {
-        if let Some(unfit) = unfit(&record) {
+        if let Some(unfit) = unfit(&record, may_sort) {
             refused.get_or_insert_with(|| Refused { indexes: Vec::new(), first: unfit }).indexes.push(index);
         }
     }
     refused
 }
 
-fn unfit(record: &RecordRef<'_>) -> Option<Unfit> {
+fn unfit(record: &RecordRef<'_>, may_sort: bool) -> Option<Unfit> {
     if timestamp(record).is_none() {
         return Some(Unfit::Timestamp);
     }
@@ -45,9 +51,16 @@ fn unfit(record: &RecordRef<'_>) -> Option<Unfit> {
     if record.headers.iter().any(|header| header.value.is_none()) {
         return Some(Unfit::NullHeader);
     }
-    let mut names: Vec<_> = record.headers.iter().map(|header| header.name).collect();
-    names.sort_unstable();
-    names.windows(2).any(|pair| pair[0] == pair[1]).then_some(Unfit::RepeatedHeader)
+    let names = || record.headers.iter().map(|header| header.name);
+    if names().is_sorted_by(|one, next| one < next) {
+        return None;
+    }
+    let mut sorted: Vec<_> = names().collect();
+    sorted.sort_unstable();
+    if sorted.windows(2).any(|pair| pair[0] == pair[1]) {
+        return Some(Unfit::RepeatedHeader);
+    }
+    (!may_sort).then_some(Unfit::UnsortedHeaders)
 }
 
 /// The records of a batch of which [`refused`] found none unfit.
@@ -93,13 +106,20 @@ mod tests {
 
     #[test]
     fn exactly_what_can_t_be_sent_is_named() {
-        let good = Ours::new("v").with_header("b", "1").with_header("a", "1");
+        let good = Ours::new("v").with_header("a", "1").with_header("b", "1");
         let twice = Ours::new("v").with_header("a", "1").with_header("b", "").with_header("a", "2");
         let late = Ours::new("v").with_timestamp(i64::MAX);
-        assert_eq!(refused(&batch(&[good.clone(), Ours::default(), Ours::tombstone("k")])), None);
-        let found = refused(&batch(&[good.clone(), twice, good, with_null(), late])).expect("some");
+        assert_eq!(refused(&batch(&[good.clone(), Ours::default(), Ours::tombstone("k")]), false), None);
+        let found = refused(&batch(&[good.clone(), twice, good, with_null(), late]), true).expect("some");
         assert_eq!(found, Refused { indexes: vec![1, 3, 4], first: Unfit::RepeatedHeader });
-        assert_eq!(refused(&batch(&[with_null()])).expect("one").first, Unfit::NullHeader);
+        assert_eq!(refused(&batch(&[with_null()]), false).expect("one").first, Unfit::NullHeader);
+    }
+
+    #[test]
+    fn headers_are_only_sorted_when_that_is_allowed() {
+        let unsorted = batch(&[Ours::new("v").with_header("b", "1").with_header("a", "2")]);
+        assert_eq!(refused(&unsorted, false).expect("one").first, Unfit::UnsortedHeaders);
+        assert_eq!(refused(&unsorted, true), None);
     }
 
     #[test]
