@@ -2,9 +2,9 @@
 
 mod common;
 
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use common::lines::Lines;
 use common::*;
 use kafka_batcher_core::Producer;
 use kafka_batcher_core::config::{
@@ -121,42 +121,9 @@ fn features_that_are_not_built_in_are_named() {
     needs(&unreachable().property("compression.codec", "zstd"), "zstd", cfg!(feature = "zstd"));
 }
 
-/// Keeps all log lines.
-#[derive(Clone, Default)]
-struct Lines(Arc<Mutex<String>>);
-
-struct Line<'a>(&'a mut String);
-
-impl tracing::field::Visit for Line<'_> {
-    fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn std::fmt::Debug) {
-        use std::fmt::Write;
-        write!(self.0, " {field}={value:?}").unwrap();
-    }
-}
-
-impl tracing::Subscriber for Lines {
-    fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
-        true
-    }
-    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
-        tracing::span::Id::from_u64(1)
-    }
-    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
-    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
-    fn event(&self, event: &tracing::Event<'_>) {
-        let mut lines = self.0.lock().unwrap();
-        lines.push_str(event.metadata().target());
-        event.record(&mut Line(&mut lines));
-        lines.push('\n');
-    }
-    fn enter(&self, _: &tracing::span::Id) {}
-    fn exit(&self, _: &tracing::span::Id) {}
-}
-
 #[tokio::test]
 async fn secrets_are_shown_nowhere() {
-    let lines = Lines::default();
-    tracing::subscriber::set_global_default(lines.clone()).expect("the only test that does");
+    let lines = Lines::keep();
     let broker = kafka_batcher_testkit::embedded::EmbeddedBroker::start(1).unwrap();
     let config = KafkaConfig::new(broker.bootstrap())
         .sasl(Sasl::new(SaslMechanism::Plain, "me", SECRET))
@@ -172,10 +139,10 @@ async fn secrets_are_shown_nowhere() {
         producer.produce(&request("t", 0, numbered(0, 1)), Duration::from_secs(2)).await.unwrap_err();
     shown += &format!("{failure} {failure:?}");
     producer.close(LONG).await;
-    let lines = lines.0.lock().unwrap();
+    let lines = lines.text();
     assert!(lines.contains("kafka_batcher::rdkafka"), "librdkafka's log goes to tracing");
     assert!(lines.len() > 10_000, "debug lines are there");
-    for text in [&shown, &*lines] {
+    for text in [&shown, &lines] {
         let at = text.find(SECRET).map(|at| &text[at.saturating_sub(200)..at + 30]);
         assert_eq!(at, None, "shown");
     }

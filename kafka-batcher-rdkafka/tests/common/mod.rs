@@ -1,6 +1,9 @@
 //! What the tests share.
 #![allow(dead_code, unreachable_pub, reason = "every test file is a crate of its own and uses a part of it")]
 
+pub mod lines;
+pub mod stopwatch;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,6 +15,8 @@ use kafka_batcher_core::{
 use kafka_batcher_rdkafka::RdkafkaProducer;
 use kafka_batcher_testkit::embedded::EmbeddedBroker;
 use kafka_batcher_testkit::reader::{ReadRecord, read_topic};
+
+pub use stopwatch::Stopwatch;
 
 /// Time given to what should be quick.
 pub const LONG: Duration = Duration::from_secs(20);
@@ -108,10 +113,9 @@ impl Setup {
         request: &ProduceRequest,
         timeout: Duration,
     ) -> Result<Delivered, ProduceFailure> {
-        let start = Instant::now();
+        let watch = Stopwatch::start();
         let result = self.producer.produce(request, timeout).await;
-        let took = start.elapsed();
-        assert!(took <= timeout + GRACE, "took {took:?} of {timeout:?}");
+        watch.assert_within(timeout + GRACE);
         result
     }
 
