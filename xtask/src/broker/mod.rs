@@ -29,7 +29,7 @@ use crate::{exit_code, files, print};
 use layout::{Cluster, Layout};
 use node::Node;
 use process::{Signal, State};
-pub(crate) use session::Session;
+pub(crate) use session::{Session, known_ways, ways_in};
 
 /// Tests find their cluster by it. Set before `up`, it names one that is not ours to run.
 pub(crate) const BOOTSTRAP: &str = "KAFKA_BATCHER_BOOTSTRAP";

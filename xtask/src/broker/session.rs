@@ -1,11 +1,14 @@
 //! A cluster for as long as another task needs it.
 
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use super::layout::Layout;
 use super::process::{Signal, State};
+use super::security;
 use super::{
-    Patience, Topic, Up, create_topic, down, local_cluster, own_cluster, ready, restart, signal, up,
+    Patience, Topic, Up, create_topic, down, local_cluster, own_cluster, own_security, ready, restart,
+    signal, up,
 };
 use crate::error::{Error, Result};
 
@@ -19,28 +22,55 @@ pub(crate) struct Session {
     /// None for the user's own cluster.
     nodes: Option<u16>,
     bootstrap: String,
+    /// What is known of its security.
+    security: Option<PathBuf>,
     started: bool,
 }
 
 impl Session {
     /// A cluster of so many nodes, if it is ours to choose.
     pub(crate) fn begin(nodes: u16) -> Result<Self> {
+        Self::choose(nodes, false)
+    }
+
+    /// The same, and one that is secured.
+    pub(crate) fn begin_secured(nodes: u16) -> Result<Self> {
+        Self::choose(nodes, true)
+    }
+
+    fn choose(nodes: u16, secure: bool) -> Result<Self> {
         match own_cluster() {
-            Some(bootstrap) => Ok(Self { layout: Layout::find()?, nodes: None, bootstrap, started: false }),
-            None => Self::local(nodes),
+            Some(bootstrap) => Ok(Self {
+                layout: Layout::find()?,
+                nodes: None,
+                bootstrap,
+                security: own_security(),
+                started: false,
+            }),
+            None => Self::start(nodes, secure),
         }
     }
 
     /// A cluster whose nodes can be killed, whatever the user has named.
     pub(crate) fn local(nodes: u16) -> Result<Self> {
+        Self::start(nodes, false)
+    }
+
+    fn start(nodes: u16, secure: bool) -> Result<Self> {
         let layout = Layout::find()?;
-        let running = up::bring_up(&layout, &options(nodes))?;
+        let running = up::bring_up(&layout, &options(nodes, secure))?;
         let bootstrap = running.cluster.bootstrap();
-        Ok(Self { layout, nodes: Some(nodes), bootstrap, started: !running.was_alive })
+        let security = running.cluster.secure.then(|| layout.security_file());
+        Ok(Self { layout, nodes: Some(nodes), bootstrap, security, started: !running.was_alive })
     }
 
     pub(crate) fn bootstrap(&self) -> &str {
         &self.bootstrap
+    }
+
+    /// The file for tests, if the cluster is secured.
+    pub(crate) fn security(&self) -> Option<&Path> {
+        self.security.as_deref()
     }
 
     /// How many nodes there are, if they are ours.
@@ -55,7 +85,7 @@ impl Session {
         if local.iter().all(|node| node.look().state == State::Running) {
             return ready::wait(&local.iter().collect::<Vec<_>>(), PATIENCE.deadline());
         }
-        up::bring_up(&self.layout, &options(nodes)).map(|_| ())
+        up::bring_up(&self.layout, &options(nodes, false)).map(|_| ())
     }
 
     pub(crate) fn create_topic(&self, name: &str, partitions: u32) -> Result<()> {
@@ -85,6 +115,30 @@ impl Session {
     }
 }
 
+/// The ways into the secured cluster that a session would have, or why there are none.
+pub(crate) fn ways_in() -> Result<std::result::Result<Vec<String>, String>> {
+    if own_cluster().is_some() {
+        return match own_security() {
+            Some(file) => security::rows(&file).map(Ok),
+            None => Ok(Err(format!("{} does not say how to get into your cluster", security::FILE))),
+        };
+    }
+    let recorded = Layout::find()?.load_cluster()?;
+    Ok(match recorded {
+        Some(cluster) if !cluster.secure => {
+            Err("the cluster that is there is not secured: `cargo xtask broker \
+            down`, and `up --secure`"
+                .to_owned())
+        }
+        _ => Ok(known_ways()),
+    })
+}
+
+/// Those into a cluster of ours.
+pub(crate) fn known_ways() -> Vec<String> {
+    security::known_rows().map(str::to_owned).collect()
+}
+
 impl Drop for Session {
     fn drop(&mut self) {
         if self.started
@@ -95,6 +149,6 @@ impl Drop for Session {
     }
 }
 
-fn options(nodes: u16) -> Up {
-    Up { nodes: Some(nodes), partitions: None, base_port: None, secure: false, patience: PATIENCE }
+fn options(nodes: u16, secure: bool) -> Up {
+    Up { nodes: Some(nodes), partitions: None, base_port: None, secure, patience: PATIENCE }
 }

@@ -12,6 +12,8 @@ pub(crate) enum Choice {
     Only(Vec<String>),
     /// The default, and these.
     With(Vec<String>),
+    /// All there are that can be together.
+    All(Vec<String>),
 }
 
 impl Choice {
@@ -21,6 +23,7 @@ impl Choice {
             Self::Only(features) if features.is_empty() => "none".to_owned(),
             Self::Only(features) => features.join(","),
             Self::With(features) => format!("default,{}", features.join(",")),
+            Self::All(_) => "all".to_owned(),
         }
     }
 
@@ -28,7 +31,7 @@ impl Choice {
         match self {
             Self::Default => Vec::new(),
             Self::Only(features) if features.is_empty() => vec!["--no-default-features".to_owned()],
-            Self::Only(features) => {
+            Self::Only(features) | Self::All(features) => {
                 ["--no-default-features", "--features", &features.join(",")].map(str::to_owned).to_vec()
             }
             Self::With(features) => vec!["--features".to_owned(), features.join(",")],
@@ -61,6 +64,11 @@ impl Resolved {
         self.optional.contains(&(package.to_owned(), key.to_owned()))
     }
 
+    /// Our packages with their optional dependencies that are on.
+    pub(crate) fn optional(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.optional.iter().map(|(package, key)| (package.as_str(), key.as_str()))
+    }
+
     pub(crate) fn packages(&self) -> impl Iterator<Item = &str> {
         self.ours.keys().map(String::as_str)
     }
@@ -87,7 +95,7 @@ pub(crate) fn resolve(workspace: &Workspace, package: &Package, choice: &Choice,
         let before = resolver.resolved.size();
         match choice {
             Choice::Default => resolver.turn_on(package, "default"),
-            Choice::Only(features) => resolver.turn_on_all(package, features),
+            Choice::Only(features) | Choice::All(features) => resolver.turn_on_all(package, features),
             Choice::With(features) => {
                 resolver.turn_on(package, "default");
                 resolver.turn_on_all(package, features);

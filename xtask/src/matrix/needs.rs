@@ -16,6 +16,9 @@ pub(crate) enum Need {
     Vendored,
 }
 
+/// The crate that compiles librdkafka.
+pub(crate) const LIBRARY: &str = "rdkafka";
+
 /// Features of librdkafka's crate that need something. The others compile what they need along, in seconds.
 const NEEDS: &[(&str, &[Need])] = &[
     ("ssl", &[Need::OpenSsl]),
@@ -29,7 +32,7 @@ const NEEDS: &[(&str, &[Need])] = &[
 pub(crate) fn of(resolved: &Resolved) -> Vec<Need> {
     let mut needs: Vec<Need> = NEEDS
         .iter()
-        .filter(|(feature, _)| resolved.foreign().any(|found| found == ("rdkafka", *feature)))
+        .filter(|(feature, _)| resolved.foreign().any(|found| found == (LIBRARY, *feature)))
         .flat_map(|(_, needs)| needs.iter().copied())
         .collect();
     needs.sort_unstable();

@@ -6,8 +6,9 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::libtest::Skip;
-use super::rows::{Row, What};
+use super::rows::What;
 use super::run::RowResult;
+use super::stages::Stage;
 use crate::error::{Context, Result};
 use crate::files;
 use crate::table::{Table, count};
@@ -30,6 +31,8 @@ struct Line {
     features: String,
     backend: String,
     broker: String,
+    /// The way into the broker.
+    security: String,
     what: &'static str,
     status: &'static str,
     passed: u64,
@@ -65,7 +68,8 @@ impl Report {
 
     pub(crate) fn render(&self) -> String {
         let mut table = Table::new(&[
-            "crate", "features", "backend", "broker", "what", "pass", "fail", "skip", "time", "status",
+            "crate", "features", "backend", "broker", "security", "what", "pass", "fail", "skip", "time",
+            "status",
         ]);
         for line in &self.rows {
             let number = |number: u64| if number == 0 { "-".to_owned() } else { number.to_string() };
@@ -74,6 +78,7 @@ impl Report {
                 &line.features,
                 &line.backend,
                 &line.broker,
+                &line.security,
                 line.what,
                 &number(line.passed),
                 &number(line.failed),
@@ -93,6 +98,7 @@ impl Report {
             "",
             "",
             "",
+            "",
             &passed.to_string(),
             &failed.to_string(),
             &skipped.to_string(),
@@ -102,7 +108,9 @@ impl Report {
 
         let mut text = table.render();
         if self.rows.iter().any(|line| line.what == What::Check.name()) {
-            text.push_str("\ncheck: only compiled. The features are passed on to a C library and change none of our code.\n");
+            text.push_str(
+                "\ncheck: only compiled. The tests would be the same ones, over code that other rows test.\n",
+            );
         }
         self.render_skips(&mut text);
         self.render_failures(&mut text);
@@ -145,7 +153,9 @@ impl Report {
             for failure in line.failures.iter().chain(&line.trouble) {
                 text.push_str(heading);
                 heading = "";
-                text.push_str(&format!("  {} {}: {failure}\n", line.package, line.features));
+                let Line { package, features, broker, security, .. } = line;
+                let way = if broker == "-" { String::new() } else { format!(" ({broker}, {security})") };
+                text.push_str(&format!("  {package} {features}{way}: {failure}\n"));
             }
         }
     }
@@ -164,6 +174,7 @@ impl Line {
             features: result.row.choice.label(),
             backend: result.row.backend.clone(),
             broker: result.broker.clone(),
+            security: way_in(&result.broker, result.row.security.as_deref()),
             what: result.row.what.name(),
             status,
             passed: outcome.passed,
@@ -177,12 +188,19 @@ impl Line {
     }
 }
 
+fn way_in(broker: &str, security: Option<&str>) -> String {
+    if broker == "-" { "-" } else { security.unwrap_or("plaintext") }.to_owned()
+}
+
 /// The rows without results.
-pub(crate) fn list(rows: &[Row], broker: &str) -> String {
-    let mut table = Table::new(&["crate", "features", "backend", "broker", "what"]);
-    for row in rows {
-        let broker = if row.wants_broker { broker } else { "-" };
-        table.row(&[&row.package, &row.choice.label(), &row.backend, broker, row.what.name()]);
+pub(crate) fn list(stages: &[Stage]) -> String {
+    let mut table = Table::new(&["crate", "features", "backend", "broker", "security", "what"]);
+    for Stage { label, rows, .. } in stages {
+        for row in rows {
+            let broker = if row.wants_broker { label } else { "-" };
+            let way = way_in(broker, row.security.as_deref());
+            table.row(&[&row.package, &row.choice.label(), &row.backend, broker, &way, row.what.name()]);
+        }
     }
     table.render()
 }
@@ -194,6 +212,7 @@ mod tests {
     use super::*;
     use crate::matrix::features::Choice;
     use crate::matrix::libtest::Outcome;
+    use crate::matrix::rows::Row;
 
     fn result(what: What, outcome: Outcome, not_run: Option<&str>) -> RowResult {
         RowResult {
@@ -204,6 +223,9 @@ mod tests {
                 backend: "-".into(),
                 wants_broker: false,
                 kills_brokers: false,
+                security: None,
+                tests: vec![],
+                blocked: None,
                 needs: vec![],
             },
             broker: "-".into(),
@@ -236,5 +258,15 @@ mod tests {
         let report = Report::new(&[result(What::Test, outcome, None)]);
         assert!(!report.is_good());
         assert!(report.render().contains("failed:\n  a default: b::c\n"), "{}", report.render());
+    }
+
+    #[test]
+    fn a_failure_on_a_secured_broker_says_which_way_in_it_was() {
+        let outcome = Outcome { passed: 3, failed: 1, failures: vec!["c".into()], ..Outcome::default() };
+        let mut result = result(What::Test, outcome, None);
+        result.broker = "kafka x3".into();
+        result.row.security = Some("scram_sha_512".into());
+        let text = Report::new(&[result]).render();
+        assert!(text.contains("failed:\n  a default (kafka x3, scram_sha_512): c\n"), "{text}");
     }
 }

@@ -1,17 +1,18 @@
-//! Which rows there are: worked out from the packages, features and sources of the workspace, so that a new crate or
+//! The rows of the matrix: worked out from the packages, features and sources of the workspace, so that a new crate or
 //! feature has its rows without anybody thinking of it.
 //!
-//! For each package: its default features; for a published one also no features, each feature that adds something of
-//! ours alone, and those that are only passed on to a C library, together.
+//! [`sets`] has the choices of features of each package. On real Kafka the packages whose tests want a broker have one
+//! row for each backend, and those with a conformance suite one more for each way to get into a secured cluster.
 
 use std::fs;
 use std::path::Path;
 
-use super::features::{Choice, Resolved, resolve};
+use super::features::{Choice, resolve};
 use super::needs::{self, Need};
+use super::sets::{self, Extent, Libraries};
 use crate::broker;
 use crate::error::{Context, Result};
-use crate::workspace::{Dependency, Package, Workspace};
+use crate::workspace::{Package, Workspace};
 
 const CORE: &str = "kafka-batcher-core";
 const TESTKIT: &str = "kafka-batcher-testkit";
@@ -20,6 +21,10 @@ const EMBEDDED: &str = "embedded";
 /// Packages that are neither a client of Kafka nor a storage, hence no backend.
 const NO_BACKENDS: &[&str] =
     &[CORE, TESTKIT, "kafka-batcher", "kafka-batcher-cli", "kafka-batcher-metrics", "xtask"];
+/// What an adapter may call the feature that a secured cluster needs.
+const SECURITY_FEATURES: &[&str] = &["tls", "ssl"];
+/// The test programs that a secured cluster is for; an adapter is what has the first one.
+const SECURITY_TESTS: &[&str] = &["conformance", "security"];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum What {
@@ -48,141 +53,97 @@ pub(crate) struct Row {
     pub(crate) wants_broker: bool,
     /// Whether they may kill it, and so can't run side by side.
     pub(crate) kills_brokers: bool,
+    /// The way into the broker, if it is not the plain one.
+    pub(crate) security: Option<String>,
+    /// The only test programs to run; none stands for all.
+    pub(crate) tests: Vec<&'static str>,
     pub(crate) needs: Vec<Need>,
+    /// Why it can't run with these brokers.
+    pub(crate) blocked: Option<String>,
 }
 
 impl Row {
     pub(crate) fn name(&self) -> String {
-        format!("{} {}", self.package, self.choice.label())
+        let security = self.security.as_ref().map_or_else(String::new, |name| format!(" {name}"));
+        format!("{} {}{security}", self.package, self.choice.label())
     }
 }
 
-/// All rows, in the order in which the packages build on each other.
-pub(crate) fn all(workspace: &Workspace) -> Result<Vec<Row>> {
+/// All rows of choices of features, in the order in which the packages build on each other.
+pub(crate) fn all(workspace: &Workspace, extent: Extent) -> Result<Vec<Row>> {
+    let mut libraries = Libraries::new();
+    let mut rows = Vec::new();
+    for package in in_order(workspace) {
+        let mut sources = String::new();
+        read_sources(package.folder(), &mut sources)?;
+        let mentioned = |feature: &str| mentions(&sources, feature);
+        for (choice, what) in sets::of_package(workspace, package, &mentioned, extent, &mut libraries) {
+            let mut row = row(workspace, package, choice, what);
+            row.kills_brokers = sources.contains(broker::CTL);
+            rows.push(row);
+        }
+    }
+    Ok(rows)
+}
+
+/// Of these rows those that make a difference on real Kafka.
+pub(crate) fn on_kafka(rows: Vec<Row>, extent: Extent) -> Vec<Row> {
+    let mut kept: Vec<Row> = Vec::new();
+    for row in rows {
+        // With them it is the same client that talks to Kafka, compiled another way.
+        let is_same = matches!(row.choice, Choice::With(_) | Choice::All(_))
+            || kept.iter().any(|other| other.package == row.package && other.backend == row.backend);
+        if row.what == What::Test && row.wants_broker && (extent == Extent::Full || !is_same) {
+            kept.push(row);
+        }
+    }
+    kept
+}
+
+/// The adapters' rows for these ways into a secured cluster.
+pub(crate) fn secured(workspace: &Workspace, ways: &[String]) -> Result<Vec<Row>> {
+    let mut rows = Vec::new();
+    for package in in_order(workspace) {
+        let folder = package.folder().join("tests");
+        let tests: Vec<&'static str> = SECURITY_TESTS
+            .iter()
+            .copied()
+            .filter(|test| {
+                folder.join(format!("{test}.rs")).is_file() || folder.join(test).join("main.rs").is_file()
+            })
+            .collect();
+        let has_suite = tests.first() == SECURITY_TESTS.first();
+        for way in ways {
+            let mut row = row(workspace, package, security_features(package), What::Test);
+            if !has_suite || !row.wants_broker {
+                break;
+            }
+            let mut sources = String::new();
+            for test in &tests {
+                read_sources_of_test(&folder, test, &mut sources)?;
+            }
+            row.kills_brokers = sources.contains(broker::CTL);
+            row.security = Some(way.clone());
+            row.tests.clone_from(&tests);
+            rows.push(row);
+        }
+    }
+    Ok(rows)
+}
+
+fn security_features(package: &Package) -> Choice {
+    let feature = SECURITY_FEATURES.iter().find(|feature| package.features.contains_key(**feature));
+    feature.map_or(Choice::Default, |&feature| Choice::With(vec![feature.to_owned()]))
+}
+
+fn in_order(workspace: &Workspace) -> Vec<&Package> {
     let mut packages: Vec<(&Package, usize)> = workspace
         .packages
         .iter()
         .map(|package| (package, resolve(workspace, package, &Choice::Default, true).packages().count()))
         .collect();
     packages.sort_by_key(|&(package, size)| (size, &package.name));
-    let mut rows = Vec::new();
-    for (package, _) in packages {
-        let mut sources = String::new();
-        read_sources(package.folder(), &mut sources)?;
-        let mut some = of_package(workspace, package, &|feature| mentions(&sources, feature));
-        for row in &mut some {
-            row.kills_brokers = sources.contains(broker::CTL);
-        }
-        rows.append(&mut some);
-    }
-    Ok(rows)
-}
-
-fn of_package(workspace: &Workspace, package: &Package, mentioned: &dyn Fn(&str) -> bool) -> Vec<Row> {
-    let mut rows: Vec<Row> = Vec::new();
-    let mut seen: Vec<Resolved> = Vec::new();
-    let mut add = |choice: Choice, what: What| {
-        let resolved = resolve(workspace, package, &choice, false);
-        // `default` itself makes no difference.
-        let same = |other: &Resolved| plain(other, package) == plain(&resolved, package);
-        if !seen.iter().any(same) {
-            rows.push(row(workspace, package, choice, what));
-            seen.push(resolved);
-        }
-    };
-    add(Choice::Default, What::Test);
-    if !package.is_published() {
-        return rows;
-    }
-    let features: Vec<&String> = package.features.keys().filter(|name| *name != "default").collect();
-    let default = resolve(workspace, package, &Choice::Default, false);
-    let nothing = Resolved::default();
-    let (passed_on, ours): (Vec<&String>, Vec<&String>) = features.iter().partition(|name| {
-        // What the default has is judged by itself.
-        let base = if default.has_feature(&package.name, name) { &nothing } else { &default };
-        is_passed_on(workspace, package, name, base)
-    });
-
-    if !features.is_empty() {
-        // Dev-dependencies would bring back what is passed on.
-        add(Choice::Only(Vec::new()), if ours.is_empty() { What::Check } else { What::Test });
-    }
-    for feature in ours {
-        add(Choice::Only(vec![feature.clone()]), What::Test);
-    }
-    // Together with the default: without a backend they would do nothing. Apart by what they need, so that those that
-    // need nothing are built everywhere.
-    let needs_of = |feature: &str| {
-        needs::of(&resolve(workspace, package, &Choice::With(vec![feature.to_owned()]), false))
-            .into_iter()
-            .max()
-    };
-    let mut groups: Vec<(Option<Need>, Vec<String>)> = Vec::new();
-    let has_row = |feature: &str| {
-        // Cargo itself sees to it that the crate of ours that it goes to has such a feature.
-        let useful = mentioned(feature) || is_direct(workspace, package, feature);
-        useful && !default.has_feature(&package.name, feature)
-    };
-    for feature in passed_on.into_iter().filter(|feature| has_row(feature)) {
-        let need = needs_of(feature);
-        match groups.iter_mut().find(|(other, _)| *other == need) {
-            Some((_, group)) => group.push(feature.clone()),
-            None => groups.push((need, vec![feature.clone()])),
-        }
-    }
-    groups.sort_by_key(|(need, _)| *need);
-    for (_, group) in groups {
-        let what = if group.iter().any(|feature| mentioned(feature)) { What::Test } else { What::Check };
-        add(Choice::With(group), what);
-    }
-    rows
-}
-
-/// Whether a feature, added to these, does no more than turn on features of dependencies that are there without it, in
-/// the end those of a library that is not ours.
-fn is_passed_on(workspace: &Workspace, package: &Package, feature: &str, base: &Resolved) -> bool {
-    let implied = package.features.get(feature).map_or(&[][..], Vec::as_slice);
-    let is_passed_on = |what: &String| {
-        if let Some(key) = what.strip_prefix("dep:") {
-            return base.has_optional(&package.name, key);
-        }
-        let Some((name, inner)) = what.split_once('/') else {
-            return base.has_feature(&package.name, what) || is_passed_on(workspace, package, what, base);
-        };
-        let key = name.strip_suffix('?').unwrap_or(name);
-        let dependency = package.dependencies.iter().find(|dependency| dependency.key() == key);
-        let is_there = |dependency: &Dependency| {
-            !dependency.optional || key != name || base.has_optional(&package.name, key)
-        };
-        dependency.is_some_and(|dependency| match workspace.package(&dependency.name) {
-            Some(ours) => is_there(dependency) && is_passed_on(workspace, ours, inner, base),
-            None => is_there(dependency),
-        })
-    };
-    // One that turns nothing on is there for a `cfg` of ours.
-    !implied.is_empty() && implied.iter().all(is_passed_on)
-}
-
-/// Whether a feature turns on one of a crate that is not ours itself, and not by way of another crate of ours.
-fn is_direct(workspace: &Workspace, package: &Package, feature: &str) -> bool {
-    let implied = package.features.get(feature).map_or(&[][..], Vec::as_slice);
-    let keys = implied.iter().filter_map(|what| what.split_once('/'));
-    let keys = keys.map(|(name, _)| name.strip_suffix('?').unwrap_or(name));
-    keys.into_iter().any(|key| {
-        let dependency = package.dependencies.iter().find(|dependency| dependency.key() == key);
-        dependency.is_some_and(|dependency| workspace.package(&dependency.name).is_none())
-    })
-}
-
-/// The features of all packages that are on, but for this package's `default`.
-fn plain<'a>(resolved: &'a Resolved, package: &Package) -> Vec<(&'a str, &'a str)> {
-    let ours = resolved.packages().flat_map(|name| {
-        let features = resolved.features(name).into_iter().flatten().map(String::as_str);
-        std::iter::once((name, "")).chain(features.map(move |feature| (name, feature)))
-    });
-    ours.filter(|(name, feature)| *name != package.name || *feature != "default")
-        .chain(resolved.foreign())
-        .collect()
+    packages.into_iter().map(|(package, _)| package).collect()
 }
 
 fn row(workspace: &Workspace, package: &Package, choice: Choice, what: What) -> Row {
@@ -199,7 +160,10 @@ fn row(workspace: &Workspace, package: &Package, choice: Choice, what: What) -> 
         backend: if backends.is_empty() { "-".to_owned() } else { backends.join("+") },
         wants_broker: what == What::Test && built.has_feature(TESTKIT, EMBEDDED),
         kills_brokers: false,
+        security: None,
+        tests: Vec::new(),
         needs: needs::of(&built),
+        blocked: None,
         choice,
     }
 }
@@ -226,81 +190,27 @@ fn read_sources(folder: &Path, into: &mut String) -> Result<()> {
     Ok(())
 }
 
+fn read_sources_of_test(folder: &Path, test: &str, into: &mut String) -> Result<()> {
+    let file = folder.join(format!("{test}.rs"));
+    if file.is_file() {
+        into.push_str(&crate::files::read(&file)?);
+        return Ok(());
+    }
+    read_sources(&folder.join(test), into)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::workspace::tests::example;
 
-    fn rows(package: &str, mentioned: &[&str]) -> Vec<(String, &'static str)> {
+    fn find(package: &str, choice: Choice) -> Row {
         let workspace = example();
-        let package = workspace.package(package).unwrap();
-        of_package(&workspace, package, &|feature| mentioned.contains(&feature))
-            .iter()
-            .map(|row| (row.choice.label(), row.what.name()))
-            .collect()
-    }
-
-    fn expected(rows: &[(&str, &'static str)]) -> Vec<(String, &'static str)> {
-        rows.iter().map(|&(label, what)| (label.to_owned(), what)).collect()
-    }
-
-    #[test]
-    fn a_package_without_features_has_one_row() {
-        assert_eq!(rows("kafka-batcher-core", &[]), expected(&[("default", "test")]));
-        assert_eq!(rows("xtask", &[]), expected(&[("default", "test")]));
-    }
-
-    #[test]
-    fn features_that_are_passed_on_go_together_by_what_they_need() {
-        assert_eq!(
-            rows("kafka-batcher-rdkafka", &[]),
-            expected(&[
-                ("default", "test"),
-                ("none", "check"),
-                ("default,zstd", "check"),
-                ("default,ssl", "check")
-            ])
-        );
-        // Sources that ask for the feature may do something else with it.
-        assert_eq!(rows("kafka-batcher-rdkafka", &["ssl"])[3], ("default,ssl".to_owned(), "test"));
-    }
-
-    #[test]
-    fn features_that_add_something_of_ours_are_tested_alone() {
-        assert_eq!(
-            rows("kafka-batcher", &[]),
-            // `rdkafka` alone is the default, and `ssl` and `zstd` have their rows with the adapter.
-            expected(&[("default", "test"), ("none", "test")])
-        );
-        assert_eq!(rows("kafka-batcher", &["ssl"]).len(), 3, "unless a source asks for it");
-        assert_eq!(
-            rows("kafka-batcher-testkit", &[]),
-            expected(&[("default", "test"), ("embedded", "test")])
-        );
-    }
-
-    #[test]
-    fn a_feature_is_passed_on_if_it_only_turns_on_features_of_what_is_there() {
-        let workspace = example();
-        let is = |package: &str, feature: &str, on_top_of: Choice| {
-            let package = workspace.package(package).unwrap();
-            let base = resolve(&workspace, package, &on_top_of, false);
-            is_passed_on(&workspace, package, feature, &base)
-        };
-        let none = || Choice::Only(Vec::new());
-        assert!(is("kafka-batcher-rdkafka", "ssl", none()) && is("kafka-batcher-rdkafka", "default", none()));
-        assert!(is("kafka-batcher", "ssl", none()), "through the adapter, if there is one");
-        assert!(is("kafka-batcher", "zstd", Choice::Default));
-        assert!(!is("kafka-batcher", "zstd", none()), "it brings the adapter");
-        assert!(!is("kafka-batcher", "rdkafka", none()) && !is("kafka-batcher-testkit", "embedded", none()));
-        assert!(!is("kafka-batcher", "no-such-feature", none()));
+        row(&workspace, workspace.package(package).unwrap(), choice, What::Test)
     }
 
     #[test]
     fn backend_and_broker_follow_from_what_is_on() {
-        let workspace = example();
-        let find =
-            |package: &str, choice| row(&workspace, workspace.package(package).unwrap(), choice, What::Test);
         let adapter = find("kafka-batcher-rdkafka", Choice::Default);
         assert_eq!((adapter.backend.as_str(), adapter.wants_broker), ("rdkafka", true));
         let facade = find("kafka-batcher", Choice::Default);
@@ -308,6 +218,44 @@ mod tests {
         let bare = find("kafka-batcher", Choice::Only(vec![]));
         assert_eq!((bare.backend.as_str(), bare.wants_broker), ("-", false));
         assert_eq!(bare.name(), "kafka-batcher none");
+    }
+
+    #[test]
+    fn on_kafka_each_backend_of_a_package_runs_once() {
+        let rows = || {
+            let one = |choice| find("kafka-batcher-rdkafka", choice);
+            let ssl = || vec!["ssl".to_owned()];
+            vec![
+                one(Choice::Default),
+                one(Choice::Only(ssl())),
+                one(Choice::With(ssl())),
+                find("xtask", Choice::Default),
+            ]
+        };
+        let names = |extent| on_kafka(rows(), extent).iter().map(Row::name).collect::<Vec<_>>();
+        assert_eq!(names(Extent::Usual), ["kafka-batcher-rdkafka default"]);
+        assert_eq!(names(Extent::Full).len(), 3, "xtask wants no broker");
+    }
+
+    #[test]
+    fn a_secured_row_says_so_and_has_the_feature_it_needs() {
+        let workspace = example();
+        let choice = security_features(workspace.package("kafka-batcher-rdkafka").unwrap());
+        assert_eq!(choice, Choice::With(vec!["ssl".to_owned()]));
+        assert_eq!(security_features(workspace.package("kafka-batcher-core").unwrap()), Choice::Default);
+        let row = Row { security: Some("tls".to_owned()), ..find("kafka-batcher-rdkafka", choice) };
+        assert_eq!(row.name(), "kafka-batcher-rdkafka default,ssl tls");
+    }
+
+    #[test]
+    fn the_adapters_of_this_workspace_have_secured_rows() {
+        let workspace = Workspace::load().unwrap();
+        let ways = ["tls".to_owned(), "sasl_plain".to_owned()];
+        let rows = secured(&workspace, &ways).unwrap();
+        let ours: Vec<&Row> = rows.iter().filter(|row| row.package == "kafka-batcher-rdkafka").collect();
+        assert_eq!(ours.len(), 2);
+        assert!(ours.iter().all(|row| row.tests.contains(&"conformance")));
+        assert!(rows.iter().all(|row| row.package != CORE && row.package != "xtask"));
     }
 
     #[test]

@@ -1,14 +1,14 @@
 //! Running the rows: one cargo each, its output in a file of its own.
 
-use std::fs::File;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use super::libtest::{self, Outcome, Skip};
 use super::needs;
 use super::rows::{Row, What};
-use crate::broker::{self, Session};
+use crate::broker::{self, Session, security};
+use crate::children::{self, End};
 use crate::error::{Context, Result};
 use crate::files;
 use crate::workspace::Workspace;
@@ -40,6 +40,7 @@ pub(crate) struct Runner<'a> {
     broker: &'a str,
     vendored: bool,
     logs: PathBuf,
+    timeout: Duration,
 }
 
 impl<'a> Runner<'a> {
@@ -51,7 +52,12 @@ impl<'a> Runner<'a> {
     ) -> Result<Self> {
         let logs = workspace.target.join("test-matrix");
         files::create_dir_all(&logs)?;
-        Ok(Self { workspace, session, broker, vendored, logs })
+        Ok(Self { workspace, session, broker, vendored, logs, timeout: Duration::MAX })
+    }
+
+    /// Longest time for a row.
+    pub(crate) fn timeout(self, timeout: Duration) -> Self {
+        Self { timeout, ..self }
     }
 
     pub(crate) fn run(&self, rows: Vec<Row>) -> Result<Vec<RowResult>> {
@@ -83,7 +89,7 @@ impl<'a> Runner<'a> {
         let mut result = RowResult {
             broker,
             outcome: Outcome::default(),
-            not_run: needs::missing(&row.needs, self.vendored),
+            not_run: row.blocked.clone().or_else(|| needs::missing(&row.needs, self.vendored)),
             trouble: None,
             time: Duration::ZERO,
             row,
@@ -94,14 +100,18 @@ impl<'a> Runner<'a> {
         }
         let log = self.log(&result.row);
         let began = Instant::now();
-        let code = self.command(&result.row, &log)?.status().context(|| "cannot run cargo")?;
+        files::write(&log, "")?;
+        let end = children::logged_for(&mut self.command(&result.row)?, &log, self.timeout)?;
         result.time = began.elapsed();
-        if result.row.what == What::Check {
-            result.trouble = (!code.success()).then(|| "does not compile".to_owned());
-        } else {
+        if result.row.what == What::Test {
             let said = files::read_lossy(&log)?;
             result.outcome = libtest::parse(&said);
-            result.trouble = trouble(&result.outcome, code.success(), &said);
+            result.trouble = trouble(&result.outcome, end == End::Success, &said);
+        } else if end == End::Failure {
+            result.trouble = Some("does not compile".to_owned());
+        }
+        if end == End::TimedOut {
+            result.trouble = Some(format!("did not end within {} s", self.timeout.as_secs()));
         }
         // Whatever is wrong is counted.
         if result.trouble.is_some() && result.outcome.failed == 0 {
@@ -110,14 +120,24 @@ impl<'a> Runner<'a> {
         Ok(result)
     }
 
-    fn command(&self, row: &Row, log: &std::path::Path) -> Result<Command> {
+    fn command(&self, row: &Row) -> Result<Command> {
         let mut command = self.workspace.cargo();
         command.arg(row.what.name()).args(["--package", &row.package]).args(row.choice.arguments());
         if row.what == What::Test {
+            command.args(row.tests.iter().flat_map(|test| ["--test", test]));
             // A test that passes says only there why it has skipped.
             command.args(["--no-fail-fast", "--", "--show-output"]);
         }
-        command.env("CARGO_TERM_COLOR", "never").env_remove(broker::CTL);
+        command.env("CARGO_TERM_COLOR", "never").env_remove(broker::CTL).env_remove(security::ROW);
+        match self.session.map(Session::security) {
+            Some(Some(file)) => command.env(security::FILE, file),
+            // Without a session it may belong to the cluster that the user has named.
+            None if broker::own_cluster().is_some() => &mut command,
+            _ => command.env_remove(security::FILE),
+        };
+        if let Some(way) = &row.security {
+            command.env(security::ROW, way);
+        }
         if let Some(session) = self.session {
             command.env(broker::BOOTSTRAP, session.bootstrap());
             if session.nodes().is_some() {
@@ -129,9 +149,6 @@ impl<'a> Runner<'a> {
                 command.arg("--test-threads=1");
             }
         }
-        let output = File::create(log).context(|| format!("cannot write {}", log.display()))?;
-        let again = output.try_clone().context(|| format!("cannot write {}", log.display()))?;
-        command.stdout(output).stderr(again);
         Ok(command)
     }
 }
@@ -167,7 +184,7 @@ impl RowResult {
 }
 
 /// Shows what failed and the end of the log.
-fn explain(result: &RowResult, log: &std::path::Path) -> Result<()> {
+fn explain(result: &RowResult, log: &Path) -> Result<()> {
     let said = files::read_lossy(log)?;
     let lines: Vec<&str> = said.lines().collect();
     eprintln!("--- the end of {}", log.display());
