@@ -121,6 +121,20 @@ pub async fn the_shortest_timeouts_hold(fixture: &dyn ProducerFixture) -> Outcom
     // It is none the worse for it.
     rig.connect().await;
     rig.produce(0, numbered(1, 1)).await;
+    // And where there is no answer.
+    let (rig, proxy) = match proxied(fixture, LONG).await {
+        Ok(proxied) => proxied,
+        Err(_no_network) => return Ok(()),
+    };
+    proxy.stall(Side::Answers);
+    for millis in [0, 1, 50] {
+        let timeout = Duration::from_millis(millis);
+        let sent = failure(rig.try_produce(0, numbered(1, 3000), timeout).await, "and no answer came");
+        assert_eq!(sent.error.kind(), ErrorKind::Transient, "{}", shown_failure(&sent));
+        error(within(timeout, "connect", rig.producer.connect(timeout)).await, "and no answer came");
+        let counted = rig.producer.partition_count(rig.name(), timeout);
+        error(within(timeout, "partition_count", counted).await, "and no answer came");
+    }
     Ok(())
 }
 

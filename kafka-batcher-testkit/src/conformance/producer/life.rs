@@ -90,10 +90,10 @@ pub async fn close_answers_what_is_in_flight(fixture: &dyn ProducerFixture) -> O
     Ok(())
 }
 
-/// Closing ends in time while the broker is hung, answers what is in flight, and may be called again.
-pub async fn close_ends_in_time_on_a_hung_broker(fixture: &dyn ProducerFixture) -> Outcome {
+/// Closing ends in time while an answer is outstanding that never comes, answers what is in flight, and may be called again.
+pub async fn close_ends_in_time_without_an_answer(fixture: &dyn ProducerFixture) -> Outcome {
     let (rig, proxy) = proxied(fixture, LONG).await?;
-    proxy.swallow(Swallow::All);
+    proxy.swallow(Swallow::Produce);
     let (producer, request) = (Arc::clone(&rig.producer), rig.request(0, numbered(1, 10)));
     let flying = tokio::spawn(async move { producer.produce(&request, LONG).await });
     let lost = proxy.wait_for(|counts| counts.swallowed > 0);
