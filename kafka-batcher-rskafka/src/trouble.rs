@@ -119,7 +119,7 @@ fn root(error: &Error) -> &Error {
 
 /// Names of variants in rskafka's `Debug`, and what they mean; the first that is found counts.
 const DENIALS: &[(&str, Denial)] = &[
-    ("Callback(", Denial::NoToken),
+    ("SaslFailed(Callback(", Denial::NoToken),
     ("UnsupportedSaslMechanism", Denial::Mechanism),
     ("InvalidSaslMechanism", Denial::Mechanism),
     ("SaslAuthenticationFailed", Denial::Credentials),
