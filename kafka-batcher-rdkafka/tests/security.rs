@@ -108,13 +108,13 @@ async fn connect(case: &RefusedCase) -> ProduceError {
 }
 
 /// Tries to write; what it is told.
-async fn produce(case: &RefusedCase) -> ProduceFailure {
+async fn produce(case: &RefusedCase) -> (ProduceFailure, Duration) {
     let topic = case.topic.as_deref().unwrap_or("t");
     let producer = producer(&case.config, topic);
     let watch = Stopwatch::start();
     let failure = producer.produce(&request(topic, 0, numbered(0, 3)), TIMEOUT).await.expect_err(&case.name);
     watch.assert_within(TIMEOUT + GRACE);
-    failure
+    (failure, watch.start.elapsed())
 }
 
 fn check(case: &RefusedCase, error: &ProduceError, secrets: &[String]) {
@@ -129,9 +129,15 @@ fn check(case: &RefusedCase, error: &ProduceError, secrets: &[String]) {
 async fn every_refusal_says_why() {
     let Some(target) = targets("every_refusal_says_why").pop() else { return };
     for_each_case(&target, |case, secrets| async move {
-        let failure = produce(&case).await;
+        let (failure, took) = produce(&case).await;
         check(&case, &failure.error, &secrets);
-        assert_eq!((failure.persistence, &failure.failed), (Persistence::NotPersisted, &Failed::All));
+        let (persistence, failed) = (failure.persistence, &failure.failed);
+        assert_eq!(
+            (persistence, failed),
+            (Persistence::NotPersisted, &Failed::All),
+            "{} {took:?}",
+            case.name
+        );
         if case.topic.is_none() {
             let error = connect(&case).await;
             check(&case, &error, &secrets);

@@ -73,11 +73,9 @@ async fn connect(setup: &Setup) -> ProduceError {
 fn oauthbearer_needs_feature_ssl_and_says_so() {
     let provider = Scripted { does: |_| None, asked: Arc::default() };
     let made = RdkafkaProducer::new(&KafkaConfig::new("127.0.0.1:1").sasl(Sasl::oauth_bearer(provider)));
-    match made {
-        Ok(_) => assert!(SSL),
-        Err(error) => {
-            assert!(!SSL && error.to_string().contains("`ssl`") && error.to_string().contains("OAUTHBEARER"));
-        }
+    assert_eq!(made.is_ok(), SSL);
+    if let Err(error) = made {
+        assert!(error.to_string().contains("`ssl`") && error.to_string().contains("OAUTHBEARER"), "{error}");
     }
 }
 

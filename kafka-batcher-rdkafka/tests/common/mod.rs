@@ -1,6 +1,7 @@
 //! What the tests share.
 #![allow(dead_code, unreachable_pub, reason = "every test file is a crate of its own and uses a part of it")]
 
+pub mod ledger;
 pub mod lines;
 pub mod stopwatch;
 

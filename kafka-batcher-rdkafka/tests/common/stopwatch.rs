@@ -29,7 +29,7 @@ fn paused() -> u64 {
 }
 
 pub struct Stopwatch {
-    start: Instant,
+    pub start: Instant,
     paused: u64,
 }
 
