@@ -22,6 +22,7 @@
 //! # fn main() {}
 //! ```
 
+pub mod clock;
 pub mod conformance;
 #[cfg(feature = "embedded")]
 pub mod embedded;
@@ -31,3 +32,8 @@ pub mod reader;
 pub mod scripted;
 #[cfg(feature = "embedded")]
 pub mod target;
+
+// The code in the guide.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/write-your-own-adapter.md")]
+struct Guide;

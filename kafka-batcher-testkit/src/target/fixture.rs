@@ -21,7 +21,7 @@ type Make = Box<dyn Fn(&KafkaConfig) -> Result<Arc<dyn Producer>, String> + Send
 
 /// Runs the suite of producers against the [`Target`] that the environment names.
 ///
-/// ```ignore
+/// ```rs
 /// kafka_batcher_testkit::producer_conformance!(TargetFixture::new(MyProducer::new).secured(cfg!(feature = "tls")));
 /// ```
 pub struct TargetFixture {

@@ -205,7 +205,7 @@ impl Target {
         &self.secrets
     }
 
-    /// Creates a topic and waits until all of it can be used.
+    /// Creates a topic, from which nothing is deleted for its age, and waits until all of it can be used.
     ///
     /// # Errors
     /// When that fails, or takes more than 20 seconds.
@@ -226,7 +226,11 @@ impl Target {
         match &self.embedded {
             Some(broker) if settings.is_empty() => Ok(broker.create_topic(name, partitions)?),
             Some(_) => Err(cannot("topics with settings")),
-            None => topics::create(&self.bootstrap, name, partitions, settings).await,
+            None => {
+                // Records of tests may be as old as they like; Kafka would delete them by their timestamps.
+                let settings = [&[("retention.ms", "-1")], settings].concat();
+                topics::create(&self.bootstrap, name, partitions, &settings).await
+            }
         }
     }
 

@@ -190,7 +190,7 @@ impl DeniedCase {
 /// Takes an expression that makes a [`ProducerFixture`], evaluated anew for each test. The tests are in a module
 /// `producer_conformance`, or of the name given before the expression. See the crate's guide "Write your own adapter".
 ///
-/// ```ignore
+/// ```rs
 /// kafka_batcher_testkit::producer_conformance!(TargetFixture::new(RdkafkaProducer::new));
 /// ```
 #[macro_export]

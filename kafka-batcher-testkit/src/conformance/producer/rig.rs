@@ -1,8 +1,8 @@
 //! What the cases share.
 
 use std::future::Future;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::sync::{Arc, LazyLock};
+use std::time::{Duration, Instant, SystemTime};
 
 use kafka_batcher_core::config::TopicSettings;
 use kafka_batcher_core::{
@@ -16,13 +16,20 @@ use crate::conformance::Skip;
 /// Time for what should be quick.
 pub(super) const LONG: Duration = Duration::from_secs(20);
 /// Time given to what is to fail by it.
-pub(super) const SHORT: Duration = Duration::from_secs(2);
+pub(super) const SHORT: Duration = Duration::from_secs(3);
 /// What a call may take beyond its timeout.
 pub(super) const GRACE: Duration = Duration::from_millis(500);
 /// After this long beyond its timeout a call is taken for hung.
 const HUNG: Duration = Duration::from_secs(10);
-/// The timestamp of records that have none of their own.
-pub(super) const THEN: i64 = 1_700_000_000_000;
+/// The timestamp of records that have none of their own. Not a made up one: Kafka deletes what is older than a topic's
+/// retention time, by default a week, whenever it was written.
+pub(super) fn then() -> i64 {
+    static THEN: LazyLock<i64> = LazyLock::new(|| {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        i64::try_from(now.as_millis()).unwrap_or_default()
+    });
+    *THEN
+}
 /// How long to look for what may be written late.
 const LATE: Duration = Duration::from_millis(1500);
 
@@ -172,7 +179,7 @@ pub(super) fn assert_same(read: &Record, sent: &Record, which: &str) {
         record.headers.iter().map(|h| (h.name.to_owned(), h.value.map(<[u8]>::to_vec))).collect::<Vec<_>>()
     };
     assert_eq!(headers(read), headers(sent), "headers of {which}");
-    assert_eq!(read.timestamp, sent.timestamp.or(Some(THEN)), "timestamp of {which}");
+    assert_eq!(read.timestamp, sent.timestamp.or_else(|| Some(then())), "timestamp of {which}");
 }
 
 /// The first topic of a configuration.
@@ -187,7 +194,7 @@ pub(super) fn topic_of(config: &KafkaConfig) -> Arc<TopicConfig> {
 pub(super) fn batch(records: impl IntoIterator<Item = Record>) -> Batch {
     let mut builder = BatchBuilder::new();
     for record in records {
-        assert!(builder.push(&record.as_ref(), THEN, None, usize::MAX), "it fits");
+        assert!(builder.push(&record.as_ref(), then(), None, usize::MAX), "it fits");
     }
     #[expect(clippy::panic, reason = "the suite's own batches have records")]
     builder.seal().unwrap_or_else(|| panic!("a batch without records"))

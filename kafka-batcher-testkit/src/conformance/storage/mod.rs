@@ -138,7 +138,7 @@ where
 /// Takes an expression that makes a [`StorageFixture`], evaluated anew for each test. The tests are in a module
 /// `storage_conformance`, or of the name given before the expression.
 ///
-/// ```ignore
+/// ```rs
 /// kafka_batcher_testkit::storage_conformance!(Storage::new(MemoryStorage::new));
 /// ```
 #[macro_export]

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use kafka_batcher_core::config::RequiredAcks;
 use kafka_batcher_core::{
     Capabilities, Delivered, ErrorKind, Persistence, ProduceError, ProduceFailure, ProduceRequest, Producer,
     Record, TopicConfig,
@@ -98,6 +99,12 @@ impl ScriptedProducer {
         self.state().topics.insert(topic.to_owned(), partitions);
     }
 
+    /// Whether there is such a topic.
+    #[must_use]
+    pub fn has_topic(&self, topic: &str) -> bool {
+        self.state().topics.contains_key(topic)
+    }
+
     /// Kafka is there, or not.
     pub fn set_up(&self, up: bool) {
         self.state().up = up;
@@ -173,6 +180,12 @@ impl ScriptedProducer {
         assert!(waited.is_ok(), "{count} records were awaited, there are {:?}", self.all_values(topic));
     }
 
+    /// All but the refused records are written, and acknowledged as the topic asks for.
+    fn deliver(&self, request: &ProduceRequest, refused: &[u32]) -> Delivered {
+        let base = self.write(request, refused);
+        Delivered::at((request.topic.required_acks != RequiredAcks::None).then_some(base))
+    }
+
     fn write(&self, request: &ProduceRequest, refused: &[u32]) -> i64 {
         let mut state = self.state();
         let log = state.log.entry((request.topic.topic_name.to_string(), request.partition)).or_default();
@@ -205,6 +218,9 @@ impl Producer for ScriptedProducer {
 
     async fn partition_count(&self, topic: &str, _timeout: Duration) -> Result<NonZeroU32, ProduceError> {
         let state = self.state();
+        if state.closed {
+            return Err(error(ErrorKind::Fatal));
+        }
         if !state.up {
             return Err(error(ErrorKind::Transient));
         }
@@ -216,7 +232,8 @@ impl Producer for ScriptedProducer {
     }
 
     async fn create_topic(&self, topic: &TopicConfig, _timeout: Duration) -> Result<(), ProduceError> {
-        self.set_partitions(&topic.topic_name, topic.new_topic_partitions.map_or(1, NonZeroU32::get));
+        let partitions = topic.new_topic_partitions.map_or(1, NonZeroU32::get);
+        self.state().topics.entry(topic.topic_name.to_string()).or_insert(partitions);
         Ok(())
     }
 
@@ -229,15 +246,24 @@ impl Producer for ScriptedProducer {
             let mut state = self.state();
             state.calls.push((request.partition, request.batch.len()));
             state.produced_after_close |= state.closed;
+            let partitions = state.topics.get(&*request.topic.topic_name).copied().unwrap_or_default();
+            let refused = if state.closed {
+                Some(ErrorKind::Fatal)
+            } else {
+                (request.partition >= partitions).then_some(ErrorKind::UnknownTopic)
+            };
+            if let Some(kind) = refused {
+                return Err(ProduceFailure::whole(error(kind), Persistence::NotPersisted));
+            }
             let own = state.partition_scripts.get_mut(&request.partition).and_then(VecDeque::pop_front);
             let step = own.or_else(|| state.script.pop_front());
             step.unwrap_or(if state.up { Step::Deliver } else { Step::Refuse(ErrorKind::Transient) })
         };
         match step {
-            Step::Deliver => Ok(Delivered::at(Some(self.write(request, &[])))),
+            Step::Deliver => Ok(self.deliver(request, &[])),
             Step::Delay(time) => {
                 tokio::time::sleep(time).await;
-                Ok(Delivered::at(Some(self.write(request, &[]))))
+                Ok(self.deliver(request, &[]))
             }
             Step::Refuse(kind) => Err(ProduceFailure::whole(error(kind), Persistence::NotPersisted)),
             Step::RefuseSome(kind, indexes) => {
