@@ -3,10 +3,11 @@
 //! | task | what it does |
 //! | --- | --- |
 //! | `demo` | builds and runs the demonstration: real events, and a broker that goes away and comes back |
-//! | `test-matrix` | runs the tests, features × backend × broker, and prints what ran where |
+//! | `test-matrix` | runs the tests, features × backend × broker × security, and prints what ran where |
 //! | `broker` | runs real Apache Kafka nodes on loopback, and kills, stops and restarts them for tests |
 //! | `bench` | how fast it is, against what people use, in the same run |
 //! | `purity` | checks what crates may depend on, and that the core reads no clock |
+//! | `no-cc` | builds the rskafka backend where there is no C compiler |
 //! | `planted` | breaks the code on purpose, bug by bug, and checks that the tests go red |
 //! | `flights` | sends a year of flights into real Kafka and checks with another client what arrived |
 //! | `dump-log-check` | has Kafka's own tool read batches that our encoder wrote |
@@ -24,6 +25,7 @@ mod error;
 mod files;
 mod flights;
 mod matrix;
+mod no_cc;
 mod planted;
 mod purity;
 mod table;
@@ -57,6 +59,8 @@ enum Task {
     Bench(bench::Bench),
     /// Check what the crates depend on, and that the core reads no clock
     Purity,
+    /// Build the rskafka backend where there is no C compiler
+    NoCc,
     /// Break the code on purpose, bug by bug, and see the tests go red
     Planted(planted::Planted),
     /// Send a year of flights into real Kafka, and check with another client what arrived
@@ -72,6 +76,7 @@ fn main() -> ExitCode {
         Task::Broker(command) => broker::run(command),
         Task::Bench(bench) => bench::run(&bench),
         Task::Purity => purity::run(),
+        Task::NoCc => no_cc::run(),
         Task::Planted(options) => planted::run(&options),
         Task::Flights(options) => flights::run(&options),
         Task::DumpLogCheck => dump_log::run(),

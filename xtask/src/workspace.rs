@@ -1,6 +1,7 @@
 //! This workspace, as `cargo metadata` describes it, and running cargo in it.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -104,7 +105,12 @@ impl Dependency {
 /// Cargo in this folder, as if it had been called at the terminal and not from a program that cargo runs: some build
 /// scripts look at what cargo tells that program, and everything would be built anew.
 pub(crate) fn cargo(folder: &Path) -> Command {
-    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo_of(&std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()), folder)
+}
+
+/// The same, with this cargo.
+pub(crate) fn cargo_of(program: &OsStr, folder: &Path) -> Command {
+    let mut command = Command::new(program);
     command.current_dir(folder).stdin(Stdio::null());
     for (name, value) in std::env::vars_os() {
         let text = name.to_string_lossy();
