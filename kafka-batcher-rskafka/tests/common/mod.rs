@@ -1,6 +1,8 @@
 //! What the tests share.
 #![allow(dead_code, unreachable_pub, reason = "every test file is a crate of its own and uses a part of it")]
 
+pub mod fake;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 

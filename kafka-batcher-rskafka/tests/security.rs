@@ -1,0 +1,75 @@
+//! What the conformance kit does not ask of a secured cluster. Needs `KAFKA_BATCHER_SECURITY` and feature `tls`.
+#![cfg(feature = "tls")]
+
+mod common;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use common::*;
+use kafka_batcher_core::config::TopicSettings;
+use kafka_batcher_core::{Denial, ErrorKind, Persistence, ProduceRequest, Producer};
+use kafka_batcher_rskafka::RskafkaProducer;
+use kafka_batcher_testkit::target::Target;
+
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The secured cluster; without one the test is skipped, and says so.
+fn secured(test: &str) -> Option<Target> {
+    let target = Target::from_env().unwrap();
+    if target.refused().is_empty() {
+        println!("SKIPPED {test}: KAFKA_BATCHER_SECURITY is not set");
+        return None;
+    }
+    Some(target)
+}
+
+#[tokio::test]
+async fn each_refusal_has_its_reason_in_every_call() {
+    let Some(target) = secured("each_refusal_has_its_reason_in_every_call") else { return };
+    for case in target.refused() {
+        let producer = RskafkaProducer::new(&case.config).unwrap();
+        let topic = topic(TopicSettings::new(case.topic.as_deref().unwrap_or("t")));
+        let request = ProduceRequest::new(Arc::clone(&topic), 0, numbered(0, 3));
+        let start = Instant::now();
+        let failure = producer.produce(&request, TIMEOUT).await.unwrap_err();
+        assert_eq!(failure.persistence, Persistence::NotPersisted, "{}: {failure}", case.name);
+        let mut errors = vec![failure.error];
+        errors.push(producer.partition_count(&topic.topic_name, TIMEOUT).await.unwrap_err());
+        if case.expect != Denial::NotAuthorized {
+            errors.push(producer.connect(TIMEOUT).await.unwrap_err());
+            errors.push(producer.create_topic(&topic, TIMEOUT).await.unwrap_err());
+        }
+        assert!(start.elapsed() < TIMEOUT, "{}: there was no need to wait", case.name);
+        for error in errors {
+            assert_eq!(error.kind(), ErrorKind::Denied, "{}: {error}", case.name);
+            assert_eq!(error.denial(), Some(case.expect), "{}: {error}", case.name);
+            let shown = format!("{error} {error:?} {producer:?}");
+            for secret in target.secrets() {
+                assert!(!shown.contains(secret.as_str()), "{}: a secret is shown", case.name);
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn who_may_log_in_is_told_an_unknown_topic_from_a_forbidden_one() {
+    let Some(target) = secured("who_may_log_in_is_told_an_unknown_topic_from_a_forbidden_one") else {
+        return;
+    };
+    let Some(case) = target.refused().iter().find(|case| case.expect == Denial::NotAuthorized) else {
+        println!("SKIPPED who_may_log_in_is_told_an_unknown_topic_from_a_forbidden_one: no such case");
+        return;
+    };
+    let producer = RskafkaProducer::new(&case.config).unwrap();
+    let forbidden = case.topic.as_deref().unwrap();
+    let error = producer.partition_count(forbidden, TIMEOUT).await.unwrap_err();
+    assert_eq!(error.denial(), Some(Denial::NotAuthorized), "{error}");
+    for _ in 0..2 {
+        let error = producer.partition_count("rskafka-no-such-topic", TIMEOUT).await.unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::UnknownTopic | ErrorKind::Denied), "{error}");
+    }
+    let topics = RskafkaProducer::new(&kafka_batcher_core::KafkaConfig::new(target.bootstrap())).unwrap();
+    let error = topics.partition_count("rskafka-no-such-topic", TIMEOUT).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::UnknownTopic, "asking has not created it: {error}");
+}
