@@ -53,7 +53,7 @@
 //! | property | value | why |
 //! | --- | --- | --- |
 //! | `acks`, `enable.idempotence` | of the topic; `true` with all | a client for each of `acks` in use |
-//! | `message.timeout.ms` | `produce_timeout` − 1.2 s, or half of it if it is below 2.4 s | librdkafka looks at its clock once a second; so its verdict, which tells whether a record was written, comes before ours |
+//! | `message.timeout.ms` | `produce_timeout` − 1.5 s, or a third of it if that is more | librdkafka looks at its clock once a second; so its verdict, which tells whether a record was written, comes before ours |
 //! | `linger.ms` | 0; 2 without idempotence | batches arrive complete |
 //! | `batch.size`, `message.max.bytes` | the largest `max_batch_bytesize`, 1 MB at least, and 64 KiB | a batch travels in one request, or few |
 //! | `queue.buffering.max.messages` | 0, unlimited | memory is bounded by the batcher |

@@ -255,6 +255,13 @@ impl Producer for RdkafkaProducer {
         let client = self.client(request.topic.required_acks, deadline).await.map_err(never_left)?;
         let name = &*request.topic.topic_name;
         let what = || format!("producing to topic `{name}`, partition {}", request.partition);
+        // Whoever was turned away asks first. What librdkafka has, it would keep until its time is up.
+        if client.health().is_denied()
+            && let Err(error) = client.ping(left(deadline)).await
+            && error.kind() == ErrorKind::Denied
+        {
+            return Err(never_left(error));
+        }
         let properties = || self.shared.settings.topic(name, request.topic.compression);
         let topic = match client.native().topic(name, properties) {
             Ok(topic) => topic,

@@ -136,7 +136,14 @@ async fn being_denied_is_told_from_nobody_being_there() {
         assert!(error.to_string().contains(&address), "{error}");
         assert!(!error.to_string().contains("wrong-password"), "{error}");
     }
-    // A batch finds out by waiting in vain, and says why.
+    // Nor has a batch.
+    let start = Instant::now();
+    let failure = producer.produce(&request("t", 0, numbered(0, 3)), timeout).await.unwrap_err();
+    assert!(start.elapsed() < timeout / 2, "there was no need to wait: {:?}", start.elapsed());
+    assert_eq!(failure.error.kind(), ErrorKind::Denied, "{failure}");
+    assert_eq!(failure.persistence, Persistence::NotPersisted);
+    // The first one of a client finds out by waiting in vain.
+    let producer = RdkafkaProducer::new(&config).unwrap();
     let failure = producer.produce(&request("t", 0, numbered(0, 3)), SHORT).await.unwrap_err();
     assert_eq!(failure.error.kind(), ErrorKind::Denied, "{failure}");
     assert_eq!(failure.persistence, Persistence::NotPersisted);

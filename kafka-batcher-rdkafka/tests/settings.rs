@@ -72,7 +72,7 @@ fn every_kind_of_acks_can_be_made() {
 
 #[test]
 fn timeouts_of_all_sizes_can_be_used() {
-    for millis in [1, 10, 999, 2000, 2400, 10_000, 86_400_000] {
+    for millis in [1, 10, 999, 2000, 3000, 10_000, 86_400_000] {
         let time = Duration::from_millis(millis);
         RdkafkaProducer::new(&unreachable().produce_timeout(time).connect_timeout(time)).unwrap();
     }
