@@ -209,6 +209,34 @@ async fn a_mechanism_that_is_not_offered_is_said() {
     assert_eq!(error.denial(), Some(Denial::Mechanism), "{error}");
 }
 
+#[tokio::test]
+async fn a_topic_that_may_not_be_seen_is_told_from_one_that_is_not_there() {
+    const EXISTS: i16 = 36;
+    const INVALID_PARTITIONS: i16 = 37;
+    const NOT_AUTHORIZED: i16 = 29;
+    const UNKNOWN: i16 = 3;
+    for (create, metadata, expected) in [
+        (EXISTS, 0, Some(Denial::NotAuthorized)),
+        (INVALID_PARTITIONS, 0, None),
+        (NOT_AUTHORIZED, NOT_AUTHORIZED, Some(Denial::NotAuthorized)),
+        (NOT_AUTHORIZED, UNKNOWN, None),
+    ] {
+        let broker = FakeBroker::start(Login::Takes(create, metadata), &[]);
+        let config = KafkaConfig::new(broker.address()).sasl(Sasl::new(SaslMechanism::Plain, "me", "x"));
+        let producer = producer(&config);
+        assert_eq!(producer.partition_count("t", LONG).await.unwrap().get(), 1);
+        let error = producer.partition_count("hidden", LONG).await.unwrap_err();
+        let kind = if expected.is_some() { ErrorKind::Denied } else { ErrorKind::UnknownTopic };
+        assert_eq!((error.kind(), error.denial()), (kind, expected), "{create} {metadata}: {error}");
+        assert_eq!(broker.created(), [0], "only what no broker creates");
+    }
+    // Who does not log in asks nothing of the kind.
+    let broker = FakeBroker::start(Login::Open, &[]);
+    let error =
+        producer(&KafkaConfig::new(broker.address())).partition_count("hidden", LONG).await.unwrap_err();
+    assert_eq!((error.kind(), broker.created().len()), (ErrorKind::UnknownTopic, 0), "{error}");
+}
+
 /// Gives no tokens, and notes on which thread it was asked.
 #[derive(Debug, Default)]
 struct NoTokens;

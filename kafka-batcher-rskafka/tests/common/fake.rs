@@ -26,6 +26,9 @@ pub enum Login {
     Denies,
     /// Offers nothing but GSSAPI.
     OffersOther,
+    /// Takes any password. Topics other than `t` are not listed; asked to create one or about one by name, it answers
+    /// with these codes.
+    Takes(i16, i16),
 }
 
 struct State {
@@ -38,8 +41,10 @@ struct State {
     lists: AtomicUsize,
     /// No byte is read while this holds.
     deaf: AtomicBool,
-    /// What arrived of requests that stayed incomplete.
+    /// Requests that stayed incomplete.
     torn: AtomicUsize,
+    /// Partitions of topics it was asked to create.
+    created: Mutex<Vec<i32>>,
 }
 
 pub struct FakeBroker(Arc<State>);
@@ -56,6 +61,7 @@ impl FakeBroker {
             lists: AtomicUsize::new(0),
             deaf: AtomicBool::new(false),
             torn: AtomicUsize::new(0),
+            created: Mutex::default(),
         });
         let broker = Self(Arc::clone(&state));
         std::thread::spawn(move || {
@@ -97,6 +103,11 @@ impl FakeBroker {
         self.0.torn.load(Ordering::SeqCst)
     }
 
+    /// How many partitions the topics should have had that it was asked to create.
+    pub fn created(&self) -> Vec<i32> {
+        self.0.created.lock().unwrap().clone()
+    }
+
     /// Reads nothing any more, or reads again.
     pub fn set_deaf(&self, deaf: bool) {
         self.0.deaf.store(deaf, Ordering::SeqCst);
@@ -121,7 +132,7 @@ impl State {
         match key {
             // ApiVersions: first an answer of version 0 to the newer question (error 35), then the versions there are.
             18 => {
-                let versions = [(0, 3, 3), (3, 1, 1), (17, 1, 1), (18, 0, 0), (36, 0, 0)];
+                let versions = [(0, 3, 3), (3, 1, 1), (17, 1, 1), (18, 0, 0), (19, 1, 1), (36, 0, 0)];
                 answer.extend([0, if version > 0 { 35 } else { 0 }, 0, 0, 0, versions.len() as u8]);
                 for (key, min, max) in versions {
                     answer.extend([0, key, 0, min, 0, max]);
@@ -129,10 +140,41 @@ impl State {
             }
             17 if self.login == Login::OffersOther => answer.extend(b"\0\x21\0\0\0\x01\0\x06GSSAPI"), // error 33
             17 => answer.extend(b"\0\0\0\0\0\x01\0\x05PLAIN"),
+            36 if matches!(self.login, Login::Takes(..)) => answer.extend(b"\0\0\xff\xff\0\0\0\0"),
             36 => answer.extend(b"\0\x3a\0\x0ago away 42\0\0\0\0"), // SaslAuthenticate: error 58
             3 => {
-                self.lists.fetch_add(1, Ordering::SeqCst);
-                answer.extend(self.metadata());
+                let after_client_id = 10 + usize::from(u16::from_be_bytes([request[8], request[9]]));
+                let names = &request[after_client_id..];
+                match self.login {
+                    // One topic, with a name of less than 256 bytes.
+                    Login::Takes(_, code)
+                        if names.starts_with(b"\0\0\0\x01") && names[4..] != *b"\0\x01t" =>
+                    {
+                        answer.extend(self.brokers());
+                        answer.extend(b"\0\0\0\x01");
+                        answer.extend(code.to_be_bytes());
+                        answer.extend(&names[4..]);
+                        answer.extend(b"\0\0\0\0\0"); // not internal, no partitions
+                    }
+                    _ => {
+                        self.lists.fetch_add(1, Ordering::SeqCst);
+                        answer.extend(self.metadata());
+                    }
+                }
+            }
+            // CreateTopics: the one topic's name follows the number of topics.
+            19 => {
+                let at = 14 + usize::from(u16::from_be_bytes([request[8], request[9]]));
+                let end = at + 2 + usize::from(u16::from_be_bytes([request[at], request[at + 1]]));
+                let code = if let Login::Takes(code, _) = self.login { code } else { 0 };
+                answer.extend(b"\0\0\0\x01");
+                answer.extend(&request[at..end]);
+                answer.extend(code.to_be_bytes());
+                answer.extend(b"\xff\xff"); // no message
+                self.created
+                    .lock()
+                    .unwrap()
+                    .push(i32::from_be_bytes(request[end..end + 4].try_into().unwrap()));
             }
             0 => {
                 self.produced.fetch_add(1, Ordering::SeqCst);
@@ -164,8 +206,8 @@ impl State {
         }
     }
 
-    /// Metadata of version 1: this broker, and its topic.
-    fn metadata(&self) -> Vec<u8> {
+    /// Metadata of version 1 begins so: this broker, which is the controller.
+    fn brokers(&self) -> Vec<u8> {
         let (host, port) = self.address.rsplit_once(':').unwrap();
         let mut answer = b"\0\0\0\x01\0\0\0\x01".to_vec();
         answer.extend((host.len() as i16).to_be_bytes());
@@ -173,6 +215,12 @@ impl State {
         answer.extend(port.parse::<i32>().unwrap().to_be_bytes());
         answer.extend(b"\xff\xff"); // no rack
         answer.extend(b"\0\0\0\x01"); // the controller
+        answer
+    }
+
+    /// Metadata of version 1: this broker, and its topic.
+    fn metadata(&self) -> Vec<u8> {
+        let mut answer = self.brokers();
         answer.extend(b"\0\0\0\x01\0\0\0\x01t\0"); // one topic, not internal
         answer.extend(b"\0\0\0\x01\0\0\0\0\0\0\0\0\0\x01"); // its partition 0, led by 1
         answer.extend(b"\0\0\0\x01\0\0\0\x01\0\0\0\x01\0\0\0\x01"); // replicas, and those in sync
