@@ -14,7 +14,12 @@ use crate::proxy::{Side, Swallow};
 pub async fn a_lost_connection_is_made_again(fixture: &dyn ProducerFixture) -> Outcome {
     let (rig, proxy) = proxied(fixture, LONG).await?;
     for round in 1..4 {
+        let before = proxy.counts().resets;
         proxy.reset();
+        let reset = proxy.wait_for(|counts| counts.resets > before);
+        assert!(tokio::time::timeout(LONG, reset).await.is_ok(), "there was no connection");
+        // It is gone before anything is sent, and only now may anything be sent.
+        tokio::time::sleep(Duration::from_millis(100)).await;
         let delivered = rig.produce(0, numbered(round * 10, 10)).await;
         assert!(delivered.base_offset.is_some());
     }
