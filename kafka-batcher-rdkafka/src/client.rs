@@ -196,21 +196,29 @@ impl Client {
                 None => ProduceError::new(ErrorKind::Fatal, message),
             };
         }
-        if (code.is_silence() || code.is_refusal())
-            && let Some(refusal) = self.health.refusal()
-        {
+        let refusal = match self.health.refusal() {
+            Some(refusal) if code.is_silence() || code.is_refusal() => Some(refusal),
+            // librdkafka says the same once in 30 seconds.
+            _ if code.is_refusal() => self.health.last_refusal(),
+            _ => None,
+        };
+        if let Some(refusal) = refusal {
             return ProduceError::denied(refusal.denial, format!("{what}: access denied: {}", refusal.text));
         }
         let mut message = format!("{what}: ");
         message.push_str(text.unwrap_or(&ffi::describe(code)));
-        if code.is_silence()
+        if (code.is_silence() || code.is_refusal())
             && let Some(text) = self.health.unreachable()
         {
             message.push_str("; last heard: ");
             message.push_str(&text);
         }
         let message = self.settings.clean(&message);
-        match denial::of(code, text.unwrap_or_default(), None).filter(|_| code != Code::TRANSPORT) {
+        if code.is_refusal() {
+            // Nobody turned us away: the connection broke in the middle of a handshake.
+            return ProduceError::new(ErrorKind::Transient, message);
+        }
+        match denial::of(code, "", None) {
             Some(denial) => ProduceError::denied(denial, message),
             None => ProduceError::new(code.kind(), message),
         }

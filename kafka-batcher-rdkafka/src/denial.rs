@@ -19,6 +19,9 @@ pub(crate) fn of(code: Code, text: &str, certificate: Option<i32>) -> Option<Den
         if code == Code::TRANSPORT {
             return says(&["alert handshake failure"]).then_some(Denial::Handshake);
         }
+        if says(BROKEN) {
+            return None;
+        }
         return Some(certificate.and_then(of_certificate).unwrap_or(Denial::Handshake));
     }
     if code == Code::AUTHENTICATION {
@@ -56,6 +59,9 @@ const CLIENT_CERTIFICATE: &[&str] = &[
     "alert certificate required",
     "client ssl authentication might be required",
 ];
+
+/// A connection that ended in the middle of a handshake.
+const BROKEN: &[&str] = &["unexpected eof", "ssl transport error", "disconnected"];
 
 const NO_TOKEN: &[&str] = &["failed to acquire sasl oauthbearer token", "there is no token available"];
 
@@ -210,6 +216,11 @@ mod tests {
                 Code::AUTHENTICATION,
                 "sasl_ssl://localhost:29095/1: SASL PLAIN mechanism handshake failed: Local: Broker transport failure: \
                  broker's supported mechanisms: (n/a)",
+            ),
+            (
+                Code::SSL,
+                "ssl://localhost:29093/1: SSL handshake failed: error:0A000126:SSL routines::unexpected eof while reading \
+                 (after 3ms in state SSL_HANDSHAKE)",
             ),
             (Code::TIMED_OUT, "alert"),
         ] {

@@ -13,9 +13,9 @@ use crate::denial;
 /// Whether brokers let us in, and why not.
 #[derive(Debug, Default)]
 pub(crate) struct Health {
-    /// Whether `refusal` holds something; saves the lock on every batch.
+    /// Whether we were turned away since a broker last answered; saves the lock on every batch.
     is_denied: AtomicBool,
-    /// Why the brokers won't let us in, until one of them answers.
+    /// Why we were turned away last time.
     refusal: Mutex<Option<Refusal>>,
     /// Why no broker could be reached, last time.
     unreachable: Mutex<Option<String>>,
@@ -46,7 +46,7 @@ impl Health {
                 };
                 self.deny(Refusal { denial, text });
             }
-            None if code == Code::TRANSPORT || code == Code::RESOLVE || code == Code::AUTHENTICATION => {
+            None if code == Code::TRANSPORT || code == Code::RESOLVE || code.is_refusal() => {
                 *self.unreachable.lock() = Some(text);
             }
             None => {}
@@ -61,6 +61,7 @@ impl Health {
     }
 
     fn deny(&self, refusal: Refusal) {
+        *self.unreachable.lock() = Some(refusal.text.clone());
         *self.refusal.lock() = Some(refusal);
         self.is_denied.store(true, Ordering::Release);
         self.denied.notify_waiters();
@@ -68,8 +69,8 @@ impl Health {
 
     /// A broker answered.
     pub(crate) fn well(&self) {
-        if self.is_denied.swap(false, Ordering::AcqRel) {
-            *self.refusal.lock() = None;
+        if self.is_denied.load(Ordering::Acquire) {
+            self.is_denied.store(false, Ordering::Release);
         }
     }
 
@@ -106,6 +107,11 @@ impl Health {
         let text = "the token provider has not answered yet".to_owned();
         let awaits_token = self.awaits_token.load(Ordering::Acquire);
         awaits_token.then_some(Refusal { denial: Denial::NoToken, text })
+    }
+
+    /// Why we were turned away the last time, however long ago.
+    pub(crate) fn last_refusal(&self) -> Option<Refusal> {
+        self.refusal.lock().clone()
     }
 
     pub(crate) fn is_denied(&self) -> bool {

@@ -97,6 +97,24 @@
 //! * A duplicate can arise when the same records are sent again after `MaybePersisted`, and, rarely, through
 //!   librdkafka on leader changes (its issue 4953).
 //!
+//! # Being let in
+//!
+//! `ssl` and `sasl` of the configuration. Brokers' certificates are checked, host name included; librdkafka's properties
+//! (`ssl.endpoint.identification.algorithm`, …) can change that.
+//!
+//! * Whoever is not let in gets [`ErrorKind::Denied`](kafka_batcher_core::ErrorKind) with a
+//!   [`Denial`](kafka_batcher_core::Denial), and librdkafka's text behind what was wrong in plain words. A client that
+//!   was turned away asks again, for 2.5 seconds at most, before it takes a batch; the first batch of a client waits for
+//!   its timeout.
+//! * Tokens for SASL/OAUTHBEARER are asked for in the tokio runtime in which the client was made, that of the first call:
+//!   when it starts, when four fifths of a token's time are over, ten seconds after there was none, and at each
+//!   `connect` and batch that begins without one. The provider has `connect_timeout` to answer.
+//! * A denial is the client's, not a broker's: when one broker turns us away and another does not, a batch for the first
+//!   fails with [`ErrorKind::Transient`](kafka_batcher_core::ErrorKind), and the reason in its text.
+//! * A broker that just closes the connection is taken for one that is down. With a `log_level` property below 3 what is
+//!   wrong with a certificate is not known, and [`Denial::Handshake`](kafka_batcher_core::Denial) is all that is said.
+//! * Secrets of the configuration, and tokens, are cut out of whatever librdkafka says.
+//!
 //! # Limits
 //!
 //! * A timestamp of 0 is sent as 1: librdkafka takes 0 for "now".
@@ -106,8 +124,8 @@
 //!
 //! # Cargo features
 //!
-//! librdkafka is built along (C compiler and make). `libz` (default): gzip. `zstd`: zstd. `ssl`, `ssl-vendored`: TLS and
-//! SCRAM. `gssapi`, `gssapi-vendored`: Kerberos. `lz4`: the external liblz4. Snappy, lz4 and SASL PLAIN are always
+//! librdkafka is built along (C compiler and make). `libz` (default): gzip. `zstd`: zstd. `ssl`, `ssl-vendored`: TLS,
+//! SCRAM and OAUTHBEARER. `gssapi`, `gssapi-vendored`: Kerberos. `lz4`: the external liblz4. Snappy, lz4 and SASL PLAIN are always
 //! there. Settings that need a feature which is not enabled are refused by [`RdkafkaProducer::new`].
 //!
 //! librdkafka's log goes to `tracing`, target `kafka_batcher::rdkafka`.
