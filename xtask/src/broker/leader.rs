@@ -30,6 +30,20 @@ pub(crate) struct Move {
     pub(crate) patience: Patience,
 }
 
+#[cfg(test)]
+impl Which {
+    pub(crate) fn new(topic: &str, partition: i32) -> Self {
+        Self { topic: topic.to_owned(), partition }
+    }
+}
+
+#[cfg(test)]
+impl Move {
+    pub(crate) fn new(which: Which, to: Option<u16>, patience: Patience) -> Self {
+        Self { which, to, patience }
+    }
+}
+
 /// The leader, according to one of these nodes.
 pub(crate) fn find(nodes: &[&Node], which: &Which) -> Result<i32> {
     look(nodes, which).map(|(_, partition)| partition.leader)

@@ -14,6 +14,8 @@ mod metadata;
 mod node;
 pub(crate) mod process;
 mod ready;
+#[cfg(test)]
+mod real;
 pub(crate) mod security;
 mod session;
 mod up;

@@ -89,7 +89,8 @@ pub(crate) fn all(workspace: &Workspace, extent: Extent) -> Result<Vec<Row>> {
 /// Of these rows those that make a difference on real Kafka.
 pub(crate) fn on_kafka(rows: Vec<Row>, extent: Extent) -> Vec<Row> {
     let mut kept: Vec<Row> = Vec::new();
-    for row in rows {
+    for mut row in rows {
+        row.wants_broker |= row.kills_brokers;
         // With them it is the same client that talks to Kafka, compiled another way.
         let is_same = matches!(row.choice, Choice::With(_) | Choice::All(_))
             || kept.iter().any(|other| other.package == row.package && other.backend == row.backend);
@@ -235,6 +236,8 @@ mod tests {
         let names = |extent| on_kafka(rows(), extent).iter().map(Row::name).collect::<Vec<_>>();
         assert_eq!(names(Extent::Usual), ["kafka-batcher-rdkafka default"]);
         assert_eq!(names(Extent::Full).len(), 3, "xtask wants no broker");
+        let killer = Row { kills_brokers: true, ..find("xtask", Choice::Default) };
+        assert_eq!(on_kafka(vec![killer], Extent::Usual).len(), 1, "what kills brokers wants one");
     }
 
     #[test]
