@@ -95,6 +95,10 @@ pub(crate) struct ProduceArgs {
     #[arg(long, value_name = "BYTES")]
     pub(crate) memory_bytes: Option<u64>,
 
+    /// Kafka client to use; which there are depends on how this program was built
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) backend: Backend,
+
     /// A property of librdkafka's; may be repeated. A password is better off in the --config file
     #[arg(short = 'X', value_name = "NAME=VALUE")]
     pub(crate) properties: Vec<String>,
@@ -162,6 +166,17 @@ Exit code:
 pub(crate) enum Format {
     Lines,
     Json,
+}
+
+/// The Kafka client.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Backend {
+    /// librdkafka
+    #[default]
+    Rdkafka,
+    /// rskafka, in pure Rust
+    #[cfg(feature = "rskafka")]
+    Rskafka,
 }
 
 /// What to do at a line that is no event.

@@ -9,7 +9,7 @@ use kafka_batcher::{
 };
 use kafka_batcher_testkit::embedded::EmbeddedBroker;
 
-use crate::args::{Format, OnError, ProduceArgs};
+use crate::args::{Backend, Format, OnError, ProduceArgs};
 use crate::connect::Wait;
 use crate::console::Console;
 use crate::format::counted;
@@ -57,8 +57,17 @@ pub(crate) async fn produce(args: &ProduceArgs, mut console: Console) -> Result<
     let troubles = Troubles::new(console.clone());
     // What is stored while Kafka is away is in memory as well, so the same limit holds for it.
     let storage = MemoryStorage::new(config.limits().max_memory_bytes as u64);
-    let builder = KafkaBatcher::builder().config(config).storage(storage).notifier(troubles.clone());
-    let batcher = builder.build().map_err(|e| unusable(format!("configuration: {e}")))?;
+    let unfit = |problem: &dyn std::fmt::Display| unusable(format!("configuration: {problem}"));
+    let builder = KafkaBatcher::builder().storage(storage).notifier(troubles.clone());
+    let builder = match args.backend {
+        Backend::Rdkafka => builder,
+        #[cfg(feature = "rskafka")]
+        Backend::Rskafka => {
+            let producer = kafka_batcher::rskafka::RskafkaProducer::new(&config);
+            builder.producer(producer.map_err(|e| unfit(&e))?)
+        }
+    };
+    let batcher = builder.config(config).build().map_err(|e| unfit(&e))?;
     let collector = batcher
         .collector(&args.topic)
         .ok_or_else(|| failed(format!("topic {} is not configured", args.topic)))?;

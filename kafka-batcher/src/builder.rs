@@ -5,6 +5,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, OnceLock};
 
 use kafka_batcher_core::budget::Budget;
+use kafka_batcher_core::config::Durability;
 use kafka_batcher_core::lane::Link;
 use kafka_batcher_core::{
     DeadLetter, ErrorNotifier, KafkaConfig, MemoryDeadLetters, MemoryStorage, NoTelemetry, Producer,
@@ -51,7 +52,9 @@ impl Builder {
         self
     }
 
-    /// The Kafka client. Default: librdkafka, with feature `rdkafka`.
+    /// The Kafka client. Default: librdkafka with feature `rdkafka`, or else rskafka with feature `rskafka`.
+    ///
+    /// With both, this chooses rskafka: `.producer(kafka_batcher::rskafka::RskafkaProducer::new(&config)?)`.
     pub fn producer(self, producer: impl Producer + 'static) -> Self {
         self.shared_producer(Arc::new(producer))
     }
@@ -122,6 +125,11 @@ impl Builder {
         let config = self.config.ok_or(BuildError::NoConfig)?;
         config.validate()?;
         let topics = config.topics()?;
+        let storage = self.storage.unwrap_or_else(|| Arc::new(MemoryStorage::default()));
+        let journal = topics.iter().find(|topic| topic.durability == Durability::Journal);
+        if let Some(topic) = journal.filter(|_| !storage.is_durable()) {
+            return Err(BuildError::JournalNeedsStorage { topic: topic.topic_name.to_string() });
+        }
         let producer = match self.producer {
             Some(producer) => producer,
             None => default_producer(&config)?,
@@ -141,7 +149,7 @@ impl Builder {
             budget: Budget::new(limits.max_memory_bytes, limits.max_memory_events),
             room: Wakeup::new(),
             producer,
-            storage: self.storage.unwrap_or_else(|| Arc::new(MemoryStorage::default())),
+            storage,
             dead_letter: self.dead_letter.unwrap_or_else(|| Arc::new(MemoryDeadLetters::default())),
             telemetry: self.telemetry.unwrap_or_else(|| Arc::new(NoTelemetry)),
             notify,
@@ -176,7 +184,14 @@ fn default_producer(config: &KafkaConfig) -> Result<Arc<dyn Producer>, BuildErro
     Ok(Arc::new(producer))
 }
 
-#[cfg(not(feature = "rdkafka"))]
+#[cfg(all(feature = "rskafka", not(feature = "rdkafka")))]
+fn default_producer(config: &KafkaConfig) -> Result<Arc<dyn Producer>, BuildError> {
+    let producer =
+        kafka_batcher_rskafka::RskafkaProducer::new(config).map_err(|e| BuildError::Backend(Box::new(e)))?;
+    Ok(Arc::new(producer))
+}
+
+#[cfg(not(any(feature = "rdkafka", feature = "rskafka")))]
 fn default_producer(_config: &KafkaConfig) -> Result<Arc<dyn Producer>, BuildError> {
     Err(BuildError::NoProducer)
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use kafka_batcher_core::EventError;
+use kafka_batcher_core::{EventError, StorageError};
 use kafka_batcher_core::config::ConfigError;
 use kafka_batcher_core::lane::PushError;
 use kafka_batcher_core::partition::RouteError;
@@ -18,11 +18,17 @@ pub enum BuildError {
     #[error(transparent)]
     Config(#[from] ConfigError),
     /// No producer was given, and no backend feature provides a default.
-    #[error("no producer was given and the feature `rdkafka` is off: call `Builder::producer`")]
+    #[error("no producer was given and the features `rdkafka` and `rskafka` are off: call `Builder::producer`")]
     NoProducer,
     /// The backend refused the configuration.
     #[error("the backend refused the configuration: {0}")]
     Backend(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// A topic has `durability = "journal"`, and the storage does not survive the process.
+    #[error("topic `{topic}` has durability = \"journal\": give `Builder::storage` one that survives the process")]
+    JournalNeedsStorage {
+        /// Which topic.
+        topic: String,
+    },
     /// Not called from within a tokio runtime.
     #[error("a batcher has to be built within a tokio runtime")]
     NoRuntime,
@@ -95,6 +101,13 @@ pub enum AddErrorKind {
     /// Kafka is unavailable and the topic is set to refuse events then (`on_unavailable = "reject"`).
     #[error("Kafka is unavailable")]
     Unavailable,
+    /// The topic has a journal, and being written to it takes time (`durability = "journal"`). Only from `try_add`: `add` waits.
+    #[error("the event has to be written to the journal, which `try_add` can't wait for")]
+    NeedsJournal,
+    /// The journal refused the event when the batcher was ending. If the batcher was dropped without a shutdown, the event
+    /// may have been written all the same.
+    #[error("the event is not in the journal: {0}")]
+    Journal(#[source] StorageError),
     /// The batcher was shut down or dropped.
     #[error("the batcher is closed")]
     Closed,

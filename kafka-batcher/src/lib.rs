@@ -47,7 +47,7 @@ pub use error::{AddError, AddErrorKind, AddEventsError, BuildError};
 pub use kafka_batcher_core as core;
 pub use kafka_batcher_core::collector::CollectorState;
 pub use kafka_batcher_core::config::{
-    Compression, OnUnavailable, RequiredAcks, Sasl, SaslMechanism, Tls, Token, TokenError, TokenProvider,
+    Compression, Durability, OnUnavailable, RequiredAcks, Sasl, SaslMechanism, Tls, Token, TokenError, TokenProvider,
 };
 pub use kafka_batcher_core::{
     Batch, BatchFlusher, ConfigError, DeadLetter, DeadRecord, Denial, ErrorKind, ErrorNotifier, Event,
@@ -58,5 +58,8 @@ pub use kafka_batcher_core::{
 /// The producer on librdkafka.
 #[cfg(feature = "rdkafka")]
 pub use kafka_batcher_rdkafka as rdkafka;
+/// The producer on rskafka, in pure Rust.
+#[cfg(feature = "rskafka")]
+pub use kafka_batcher_rskafka as rskafka;
 pub use notify::LogNotifier;
 pub use stats::{ShutdownReport, Stats};
