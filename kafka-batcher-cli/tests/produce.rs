@@ -39,6 +39,22 @@ fn a_file_goes_in_unchanged_keyed_and_in_order() {
     assert_eq!(records.iter().filter(|r| r.key.is_none()).count(), 2, "null is no key");
 }
 
+#[cfg(feature = "rskafka")]
+#[test]
+fn the_other_backend_delivers_the_same() {
+    let broker = broker(12);
+    let bootstrap = broker.bootstrap();
+    let args =
+        ["produce", "-t", TOPIC, "-b", &bootstrap, "--backend", "rskafka", "--key-field", "tailnum", FLIGHTS];
+    let ended = run(&args, "");
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert_eq!((ended.reported("delivered"), ended.reported("lost")), (1800, 0));
+    assert_eq!(read(&bootstrap, TOPIC).len(), 1800);
+    // A property of librdkafka's means nothing to it.
+    let ended = run(&[&args[..], &["-X", "linger.ms=3"]].concat(), "");
+    assert!(ended.stderr.contains("`linger.ms`"), "{ended:?}");
+}
+
 #[test]
 fn standard_input_goes_in_too_and_the_last_line_needs_no_newline() {
     let broker = broker(4);

@@ -143,7 +143,8 @@ impl Sending {
         };
         match result {
             Ok(Ok(offsets)) => {
-                flight.landed(Persistence::NotPersisted);
+                // Whoever has stopped waiting at this very moment must not take it for unwritten.
+                flight.landed(Persistence::MaybePersisted);
                 Ok(offsets.first().copied().filter(|offset| *offset >= 0))
             }
             Ok(Err(error)) => {
