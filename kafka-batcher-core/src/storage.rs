@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 
@@ -87,6 +88,30 @@ pub trait TempStorage: Send + Sync + fmt::Debug {
         after: Option<EntryId>,
     ) -> Result<Option<(EntryId, StoredBatch)>, StorageError>;
 
+    /// The first batches of the lane behind `after`, oldest first: at least one if there is one, and more as long as
+    /// they take no more than `max_bytes` together.
+    ///
+    /// # Errors
+    /// When they can't be read now.
+    async fn next_few(
+        &self,
+        lane: &LaneId,
+        after: Option<EntryId>,
+        max_bytes: usize,
+    ) -> Result<Vec<(EntryId, StoredBatch)>, StorageError> {
+        let mut few: Vec<(EntryId, StoredBatch)> = Vec::new();
+        let mut bytes = 0;
+        loop {
+            let last = few.last().map_or(after, |(id, _)| Some(*id));
+            let Some((id, stored)) = self.next(lane, last).await? else { return Ok(few) };
+            bytes += stored.batch.byte_len();
+            if !few.is_empty() && bytes > max_bytes {
+                return Ok(few);
+            }
+            few.push((id, stored));
+        }
+    }
+
     /// Forgets this batch of the lane and all before it: Kafka has them. May be done lazily; an
     /// acknowledgement lost in a crash is a duplicate, not a loss.
     ///
@@ -99,6 +124,15 @@ pub trait TempStorage: Send + Sync + fmt::Debug {
     /// # Errors
     /// When it can't be read now.
     async fn lanes(&self) -> Result<Vec<LaneUsage>, StorageError>;
+
+    /// How much of it is used, and what it has lost. Unless it knows better: what its lanes hold, no limit, no loss.
+    ///
+    /// # Errors
+    /// When it can't be read now.
+    async fn usage(&self) -> Result<StorageUsage, StorageError> {
+        let lanes = self.lanes().await?;
+        Ok(StorageUsage { used: lanes.iter().map(|lane| lane.bytes).sum(), ..StorageUsage::default() })
+    }
 
     /// Whether the topic has nothing stored.
     ///
@@ -129,6 +163,20 @@ impl LaneUsage {
     pub const fn new(id: LaneId, batches: u64, events: u64, bytes: u64) -> Self {
         Self { id, batches, events, bytes }
     }
+}
+
+/// How much of a storage is used.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct StorageUsage {
+    /// Bytes used: on the disk, where there is one.
+    pub used: u64,
+    /// Bytes allowed, in the same unit; `None` without a limit.
+    pub quota: Option<u64>,
+    /// How long the oldest batch has been stored, by the wall clock; `None` when there is none, or it is not known.
+    pub oldest: Option<Duration>,
+    /// Events that were stored and are lost through damage, since the storage was opened.
+    pub lost_events: u64,
 }
 
 /// Why storage refused. Never contains a secret.

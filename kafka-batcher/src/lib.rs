@@ -61,5 +61,8 @@ pub use kafka_batcher_rdkafka as rdkafka;
 /// The producer on rskafka, in pure Rust.
 #[cfg(feature = "rskafka")]
 pub use kafka_batcher_rskafka as rskafka;
+/// Temporary storage that survives the process and a power cut, on sled.
+#[cfg(feature = "sled")]
+pub use kafka_batcher_storage_sled as sled;
 pub use notify::LogNotifier;
 pub use stats::{ShutdownReport, Stats};
