@@ -124,7 +124,7 @@ async fn being_denied_is_told_from_nobody_being_there() {
     let address = broker_that_denies();
     let config = KafkaConfig::new(address.as_str())
         .sasl(Sasl::new(SaslMechanism::Plain, "me", "wrong-password"))
-        .produce_timeout(SHORT);
+        .produce_timeout(LONG);
     let producer = RdkafkaProducer::new(&config).unwrap();
     let timeout = Duration::from_secs(10);
     for _ in 0..2 {
@@ -138,12 +138,12 @@ async fn being_denied_is_told_from_nobody_being_there() {
     }
     // Nor has a batch.
     let start = Instant::now();
-    let failure = producer.produce(&request("t", 0, numbered(0, 3)), timeout).await.unwrap_err();
+    let failure = producer.produce(&request("t", 0, numbered(0, 3)), LONG).await.unwrap_err();
     assert!(start.elapsed() < timeout / 2, "there was no need to wait: {:?}", start.elapsed());
     assert_eq!(failure.error.kind(), ErrorKind::Denied, "{failure}");
     assert_eq!(failure.persistence, Persistence::NotPersisted);
     // The first one of a client finds out by waiting in vain.
-    let producer = RdkafkaProducer::new(&config).unwrap();
+    let producer = RdkafkaProducer::new(&config.produce_timeout(SHORT)).unwrap();
     let failure = producer.produce(&request("t", 0, numbered(0, 3)), SHORT).await.unwrap_err();
     assert_eq!(failure.error.kind(), ErrorKind::Denied, "{failure}");
     assert_eq!(failure.persistence, Persistence::NotPersisted);
