@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use common::ledger::Ledger;
 use common::*;
@@ -45,6 +45,19 @@ async fn send(
     let result = producer.produce(&request(topic, 0, batch), timeout).await;
     watch.assert_within(timeout + GRACE);
     result
+}
+
+/// Sends single records until one is delivered: that the client works, and the broker after what was done to it.
+async fn until_delivered(producer: &RdkafkaProducer, topic: &str, ledger: &mut Ledger) {
+    let deadline = Instant::now() + LONG;
+    loop {
+        let result = send(producer, topic, ledger.next(1), TIMEOUT).await;
+        ledger.note(1, &result);
+        match result {
+            Ok(_) => return,
+            Err(failure) => assert!(Instant::now() < deadline, "{failure}"),
+        }
+    }
 }
 
 /// Nobody there can take a record: each call ends in time, and nothing was written.
@@ -153,8 +166,7 @@ async fn fault(test: &str, break_it: impl Fn(&FaultProxy)) {
     let mut ledger = Ledger::default();
     for _ in 0..repetitions() {
         let producer = producer(behind.proxy.bootstrap(), TIMEOUT);
-        let result = producer.produce(&request(&behind.topic, 0, ledger.next(1)), LONG).await;
-        ledger.note(1, &result);
+        until_delivered(&producer, &behind.topic, &mut ledger).await;
         break_it(&behind.proxy);
         for count in [1, 2000] {
             let result = send(&producer, &behind.topic, ledger.next(count), TIMEOUT).await;
@@ -251,9 +263,7 @@ async fn a_node_that_is_frozen() {
     let mut ledger = Ledger::default();
     for _ in 0..repetitions() {
         let warm = producer(nodes.target.bootstrap(), TIMEOUT);
-        let result = warm.produce(&request(&topic, 0, ledger.next(1)), LONG).await;
-        assert!(result.is_ok(), "{result:?}");
-        ledger.note(1, &result);
+        until_delivered(&warm, &topic, &mut ledger).await;
         let frozen = Frozen::new(&nodes, nodes.leader(&topic));
         for count in [1, 2000] {
             let result = send(&warm, &topic, ledger.next(count), TIMEOUT).await;
@@ -264,9 +274,7 @@ async fn a_node_that_is_frozen() {
         ledger.note(10, &result);
         drop(frozen);
         // It goes on, with what stands in its sockets, and then with us.
-        let result = warm.produce(&request(&topic, 0, ledger.next(1)), LONG).await;
-        assert!(result.is_ok(), "{result:?}");
-        ledger.note(1, &result);
+        until_delivered(&warm, &topic, &mut ledger).await;
         warm.close(LONG).await;
         stranger.close(LONG).await;
     }
