@@ -32,6 +32,8 @@ pub(crate) struct Client {
     health: Arc<Health>,
     settings: Arc<Settings>,
     answered: bool,
+    /// When somebody last finished asking whether we are still turned away; held meanwhile.
+    asked: tokio::sync::Mutex<Option<Instant>>,
     /// When each partition was last heard to have taken a batch of ours; see [`Client::is_known_to`].
     known: Option<Mutex<Known>>,
 }
@@ -79,7 +81,16 @@ impl Client {
             .map_err(|error| SetupError::Refused { reason: format!("no thread: {error}") })?;
         let known = settings.is_idempotent(acks).then(Mutex::default);
         let answered = settings.is_answered(acks);
-        Ok(Self { native, stop, ended, health, settings: Arc::clone(settings), answered, known })
+        Ok(Self {
+            native,
+            stop,
+            ended,
+            health,
+            settings: Arc::clone(settings),
+            answered,
+            asked: Default::default(),
+            known,
+        })
     }
 
     pub(crate) fn native(&self) -> &ffi::Client {
@@ -177,7 +188,27 @@ impl Client {
             Some(Err(code)) => code,
             None => Code::TIMED_OUT,
         };
-        Err(self.error(&format!("no broker of {} answered", self.settings.endpoints), code, None).await)
+        Err(self.unanswered(code).await)
+    }
+
+    async fn unanswered(&self, code: Code) -> ProduceError {
+        self.error(&format!("no broker of {} answered", self.settings.endpoints), code, None).await
+    }
+
+    /// Asks whether we are still turned away, and how. Of several who want to know at once, one asks.
+    pub(crate) async fn still_denied(self: &Arc<Self>, timeout: Duration) -> Option<ProduceError> {
+        let came = Instant::now();
+        let asking = tokio::time::timeout(timeout, self.asked.lock()).await;
+        let error = match asking {
+            Ok(_) if !self.health.is_denied() => return None,
+            Ok(mut last) if last.is_none_or(|last| last < came) => {
+                let error = self.ping(timeout.saturating_sub(came.elapsed())).await.err()?;
+                *last = Some(Instant::now());
+                error
+            }
+            _ => self.unanswered(Code::TIMED_OUT).await,
+        };
+        (error.kind() == ErrorKind::Denied).then_some(error)
     }
 
     /// An error in words, with what is known beyond the code.

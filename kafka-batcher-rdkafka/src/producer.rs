@@ -257,8 +257,7 @@ impl Producer for RdkafkaProducer {
         let what = || format!("producing to topic `{name}`, partition {}", request.partition);
         // Whoever was turned away asks first. What librdkafka has, it would keep until its time is up.
         if client.health().is_denied()
-            && let Err(error) = client.ping(left(deadline)).await
-            && error.kind() == ErrorKind::Denied
+            && let Some(error) = client.still_denied(left(deadline)).await
         {
             return Err(never_left(error));
         }

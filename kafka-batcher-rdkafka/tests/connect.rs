@@ -142,6 +142,23 @@ async fn being_denied_is_told_from_nobody_being_there() {
     assert!(start.elapsed() < timeout / 2, "there was no need to wait: {:?}", start.elapsed());
     assert_eq!(failure.error.kind(), ErrorKind::Denied, "{failure}");
     assert_eq!(failure.persistence, Persistence::NotPersisted);
+    // Nor have many, of which one asks for all.
+    let producer = std::sync::Arc::new(producer);
+    let many: Vec<_> = (0..1500)
+        .map(|_| {
+            let producer = std::sync::Arc::clone(&producer);
+            tokio::spawn(async move {
+                producer.produce(&request("t", 0, numbered(0, 3)), LONG).await.unwrap_err()
+            })
+        })
+        .collect();
+    let start = Instant::now();
+    for one in many {
+        let failure = one.await.unwrap();
+        assert_eq!(failure.error.kind(), ErrorKind::Denied, "{failure}");
+        assert_eq!(failure.persistence, Persistence::NotPersisted);
+    }
+    assert!(start.elapsed() < timeout / 2, "each has asked: {:?}", start.elapsed());
     // The first one of a client finds out by waiting in vain.
     let producer = RdkafkaProducer::new(&config.produce_timeout(SHORT)).unwrap();
     let failure = producer.produce(&request("t", 0, numbered(0, 3)), SHORT).await.unwrap_err();
