@@ -211,7 +211,17 @@ impl ProducerFixture for TargetFixture {
 
     async fn move_leader(&self, topic: &str, partition: u32) -> Result<(), Skip> {
         let Some(broker) = self.target().embedded() else {
-            return Err(Skip::new("leaders of a real cluster are not moved by this fixture"));
+            if self.target().bootstrap().split(',').count() < 2 {
+                return Err(Skip::new("there is one node to lead"));
+            }
+            let program = std::env::var_os("KAFKA_BATCHER_BROKER_CTL").filter(|program| !program.is_empty());
+            let program = program.ok_or_else(|| Skip::new("KAFKA_BATCHER_BROKER_CTL is not set"))?;
+            let mut command = std::process::Command::new(program);
+            command.args(["broker", "move-leader", topic, "--partition", &partition.to_string()]);
+            let output = must(command.output());
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success(), "the fixture: moving a leader: {said}");
+            return Ok(());
         };
         // Back and forth between two nodes; whichever it was, two of three moves are one.
         let node = 1 + self.moves.fetch_add(1, Relaxed) % 2;

@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `KAFKA_BATCHER_BOOTSTRAP` | `host:port` of a real Kafka without security; without it, tests get an embedded broker |
 //! | `KAFKA_BATCHER_SECURITY` | path of a file that tells how a secured Kafka is reached, see [`Target::from_env`] |
+//! | `KAFKA_BATCHER_BROKER_CTL` | program that moves leaders of that Kafka: `PROGRAM broker move-leader TOPIC --partition N` |
 //! | `KAFKA_BATCHER_SECURITY_ROW` | which way of that file to use, `tls` for example; by default `plaintext`, none of them |
 
 mod file;
