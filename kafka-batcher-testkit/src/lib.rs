@@ -1,12 +1,17 @@
-//! Fixtures for testing `kafka-batcher` and adapters to it.
+//! For testing adapters to `kafka-batcher`, and applications that use it.
+//!
+//! Whoever writes an adapter (a producer, storage, telemetry, …) finds in [`conformance`] suites of named tests that say
+//! whether it keeps the promises of its trait, in five lines. The guide `docs/write-your-own-adapter.md` walks through it.
 //!
 //! | module | feature | what it is |
 //! | --- | --- | --- |
+//! | [`conformance`] | | a suite of tests for every trait |
+//! | [`proxy`] | | a TCP proxy that cuts, swallows, stalls, throttles and resets |
+//! | [`scripted`] | | a producer and a storage that fail, hang and lose answers as scripted |
+//! | [`clock`] | | a clock for the core's state machines that is moved by hand |
 //! | [`embedded`] | `embedded` | a Kafka broker inside the test's own process, with faults on demand |
 //! | [`reader`] | `embedded` | reads a whole topic back, from that broker or from a real one |
 //! | [`target`] | `embedded` | the broker to test against, embedded or real, secured or not, as the environment says |
-//! | [`proxy`] | | a TCP proxy that cuts, swallows, stalls, throttles and resets |
-//! | [`scripted`] | | a producer that fails, hangs and loses answers as scripted |
 //!
 //! ```
 //! # #[cfg(feature = "embedded")]

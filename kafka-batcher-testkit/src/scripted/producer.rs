@@ -99,6 +99,11 @@ impl ScriptedProducer {
         self.state().topics.insert(topic.to_owned(), partitions);
     }
 
+    /// Takes back that it was closed: the next process has a client of its own for the same Kafka.
+    pub fn reopen(&self) {
+        self.state().closed = false;
+    }
+
     /// Whether there is such a topic.
     #[must_use]
     pub fn has_topic(&self, topic: &str) -> bool {
