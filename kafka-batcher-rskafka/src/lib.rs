@@ -64,6 +64,7 @@
 //! | idempotence | see "Duplicates" |
 //! | quotas of the broker | see "Throttling" |
 //! | connections shared by partitions | each partition that is sent to has a TCP connection of its own to its leader |
+//! | metadata of one topic | every look at a partition count, and at a leader after a failure, fetches the list of all topics |
 //!
 //! rskafka sorts headers by name. Where their order does not matter, property `rskafka.sort.headers` = `true` allows that
 //! ([`KafkaConfig::property`](kafka_batcher_core::KafkaConfig::property)); set it if records have several headers, or one

@@ -79,7 +79,10 @@ async fn a_hung_broker_leaves_it_open_whether_it_was_written() {
     let setup = Setup::new(SHORT);
     setup.warm_up(0).await;
     setup.broker.set_round_trip_time(HUNG).unwrap();
-    maybe_written(&setup.produce(&request("t", 0, numbered(1, 10))).await.unwrap_err());
+    let failure = setup.produce(&request("t", 0, numbered(1, 10))).await.unwrap_err();
+    maybe_written(&failure);
+    // Said by the attempt itself, which has closed the connection, and not by the guard behind it.
+    assert!(failure.to_string().contains("no answer within 2s"), "{failure}");
 }
 
 #[tokio::test]
