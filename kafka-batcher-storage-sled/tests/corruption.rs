@@ -25,6 +25,8 @@ struct Template {
     folder: tempfile::TempDir,
     /// By lane, in order: id and name.
     stored: BTreeMap<u32, Vec<(u64, String)>>,
+    /// As they are in the files: those of the batches that are one chunk.
+    chunks: BTreeMap<String, Vec<u8>>,
 }
 
 impl Template {
@@ -54,8 +56,26 @@ impl Template {
         // As it is while the process runs: that is what a kill leaves.
         common::copy_dir(&folder.path().join("used"), &folder.path().join("spool"));
         drop(storage);
-        Self { folder, stored }
+        let files = contents(&folder.path().join("spool"));
+        let names = stored.values().flatten().map(|(_, name)| name.clone());
+        let chunks = names.filter_map(|name| Some((name.clone(), chunk_of(&files, &name)?))).collect();
+        Self { folder, stored, chunks }
     }
+}
+
+fn contents(spool: &Path) -> Vec<Vec<u8>> {
+    let files = common::files(spool).into_iter().filter(|file| file.ends_with("db"));
+    files.map(|file| std::fs::read(file).unwrap()).collect()
+}
+
+/// The chunk that a small batch is in, as found in the files.
+fn chunk_of(files: &[Vec<u8>], name: &str) -> Option<Vec<u8>> {
+    let batch = named(name, 2, 400);
+    files.iter().find_map(|file| {
+        let at = memchr::memmem::find(file, batch.as_bytes())?;
+        let from = memchr::memmem::rfind(&file[..at], b"\xf5KB1")?;
+        Some(file[from..at + batch.byte_len()].to_vec())
+    })
 }
 
 /// Damages one file. Says what it did.
@@ -105,6 +125,7 @@ fn damage(spool: &Path, rng: &mut Rng) -> String {
 
 #[derive(Debug, Default)]
 struct Sum {
+    whole: u64,
     clean: u64,
     salvaged: u64,
     lost: u64,
@@ -112,6 +133,13 @@ struct Sum {
 }
 
 async fn check(template: &Template, spool: &Path, told: &str, sum: &mut Sum) {
+    // Found in the files as it was written: then it has to be found by the storage, too.
+    let files = contents(spool);
+    let is_whole = |name: &str| {
+        let chunk = template.chunks.get(name);
+        chunk.is_some_and(|chunk| files.iter().any(|file| memchr::memmem::find(file, chunk).is_some()))
+    };
+    let whole: Vec<String> = template.chunks.keys().filter(|name| is_whole(name)).cloned().collect();
     let storage =
         SledStorage::open(options(spool)).unwrap_or_else(|error| panic!("{told}: not opened: {error}"));
     let (mut there, mut missing) = (0, 0);
@@ -136,6 +164,10 @@ async fn check(template: &Template, spool: &Path, told: &str, sum: &mut Sum) {
         }
         let still: usize =
             stored.iter().filter(|(id, _)| found.iter().any(|(found, _)| found.0 == *id)).count();
+        for (_, name) in stored.iter().filter(|(id, _)| !found.iter().any(|(found, _)| found.0 == *id)) {
+            assert!(!whole.contains(name), "{told}: {name} is in the files, and not found");
+        }
+        sum.whole += still as u64;
         there += still;
         missing += stored.len() - still;
     }
