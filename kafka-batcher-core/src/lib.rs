@@ -48,6 +48,7 @@ pub mod connection;
 pub mod dead_letter;
 pub mod event;
 pub mod flusher;
+pub mod journal;
 pub mod lane;
 pub mod notifier;
 pub mod partition;

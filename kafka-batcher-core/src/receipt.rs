@@ -55,6 +55,10 @@ struct GroupState {
 }
 
 impl Group {
+    fn ended() -> Self {
+        Self { state: Mutex::new(GroupState { ended: true, ..GroupState::default() }) }
+    }
+
     fn state(&self) -> MutexGuard<'_, GroupState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -103,8 +107,27 @@ impl Drop for Resolver {
 /// Clones share the receipts; an event whose last ticket is dropped without an outcome is [`Outcome::Lost`].
 #[derive(Clone, Debug)]
 pub struct Tickets {
+    /// More than one when batches were joined; ascending by [`Part::at`].
+    parts: Vec<Part>,
+}
+
+/// Tickets of records that stand next to each other and came from one batch.
+#[derive(Clone, Debug)]
+struct Part {
+    /// Index of the first of them.
+    at: u32,
+    /// How many, at most.
+    len: u32,
     resolver: Arc<Resolver>,
     indexes: Indexes,
+}
+
+impl Part {
+    /// The index, in the batch it came from, of the record that has this index now.
+    fn original(&self, index: u32) -> Option<u32> {
+        let within = index.checked_sub(self.at).filter(|within| *within < self.len)?;
+        self.indexes.original(within)
+    }
 }
 
 /// Which of the original batch's records the batch has now.
@@ -127,38 +150,67 @@ impl Tickets {
     /// Tickets for a batch whose records are yet to come.
     #[must_use]
     pub(crate) fn new() -> Self {
-        Self { resolver: Arc::new(Resolver(Arc::default())), indexes: Indexes::From(0) }
+        let resolver = Arc::new(Resolver(Arc::default()));
+        Self { parts: vec![Part { at: 0, len: u32::MAX, resolver, indexes: Indexes::From(0) }] }
     }
 
     /// The receipt of the record with this index.
     pub(crate) fn receipt(&self, index: u32) -> Receipt {
-        Receipt {
-            group: Arc::clone(&self.resolver.0),
-            index: self.indexes.original(index).unwrap_or(u32::MAX),
-        }
+        let found = self.parts.iter().find_map(|part| Some((part, part.original(index)?)));
+        // A record without tickets has nobody who could say anything.
+        found.map_or_else(
+            || Receipt { group: Arc::new(Group::ended()), index },
+            |(part, index)| Receipt { group: Arc::clone(&part.resolver.0), index },
+        )
     }
 
     /// Tickets of the records whose index is in `kept`, which is ascending.
     pub(crate) fn select(&self, kept: &[u32]) -> Self {
-        let each = kept.iter().filter_map(|index| self.indexes.original(*index)).collect();
-        Self { resolver: Arc::clone(&self.resolver), indexes: Indexes::Each(each) }
+        let mut parts = Vec::new();
+        for part in &self.parts {
+            let is_of_part = |index: &u32| part.original(*index).is_some();
+            let Some(at) = kept.iter().position(is_of_part) else { continue };
+            let each: Vec<u32> = kept[at..].iter().map_while(|index| part.original(*index)).collect();
+            let (at, len) = (at as u32, each.len() as u32);
+            let resolver = Arc::clone(&part.resolver);
+            parts.push(Part { at, len, resolver, indexes: Indexes::Each(each) });
+        }
+        Self { parts }
+    }
+
+    /// Tickets of batches that become one: their records follow each other, so many of each batch. `None` when none of
+    /// them has any.
+    pub(crate) fn join(batches: impl IntoIterator<Item = (Option<Self>, u32)>) -> Option<Self> {
+        let mut parts = Vec::new();
+        let mut at = 0;
+        for (tickets, count) in batches {
+            for part in tickets.into_iter().flat_map(|tickets| tickets.parts) {
+                let len = part.len.min(count.saturating_sub(part.at));
+                parts.push(Part { at: at + part.at, len, ..part });
+            }
+            at += count;
+        }
+        if parts.is_empty() { None } else { Some(Self { parts }) }
     }
 
     /// Gives the records with these indexes their outcome; a record's first outcome stays.
     pub(crate) fn resolve(&self, indexes: impl Iterator<Item = u32>, outcome: impl Fn(u32) -> Outcome) {
-        let mut state = self.resolver.0.state();
-        for index in indexes {
-            let Some(original) = self.indexes.original(index) else { continue };
-            let at = original as usize;
-            if state.outcomes.len() <= at {
-                state.outcomes.resize(at + 1, None);
+        let indexes: Vec<u32> = indexes.collect();
+        for part in &self.parts {
+            let mut state = part.resolver.0.state();
+            for &index in &indexes {
+                let Some(original) = part.original(index) else { continue };
+                let at = original as usize;
+                if state.outcomes.len() <= at {
+                    state.outcomes.resize(at + 1, None);
+                }
+                state.outcomes[at].get_or_insert_with(|| outcome(index));
             }
-            state.outcomes[at].get_or_insert_with(|| outcome(index));
+            let wakers = std::mem::take(&mut state.wakers);
+            drop(state);
+            // Those whose record is still open register again when they are polled.
+            wakers.into_iter().for_each(|(_, waker)| waker.wake());
         }
-        let wakers = std::mem::take(&mut state.wakers);
-        drop(state);
-        // Those whose record is still open register again when they are polled.
-        wakers.into_iter().for_each(|(_, waker)| waker.wake());
     }
 }
 
@@ -179,6 +231,21 @@ mod tests {
         let delivered = |offset| Outcome::Delivered { partition: 1, offset: Some(offset) };
         let dead = Outcome::DeadLettered(ErrorKind::Permanent);
         assert_eq!(seen, [Outcome::Lost, delivered(0), Outcome::Lost, delivered(1), Outcome::Lost, dead]);
+    }
+
+    #[test]
+    fn receipts_of_joined_batches_find_their_records() {
+        let (first, last) = (Tickets::new(), Tickets::new());
+        let receipts = [first.receipt(0), first.receipt(1), last.receipt(0), last.receipt(2)];
+        // Two records, then three without receipts, then three.
+        let joined = Tickets::join([(Some(first), 2), (None, 3), (Some(last), 3)]).unwrap();
+        let cut = joined.select(&[1, 3, 5, 7]);
+        let offset = |index| Outcome::Delivered { partition: 0, offset: Some(i64::from(index)) };
+        cut.resolve(0..4, offset);
+        joined.resolve([0, 2, 6].into_iter(), |_| Outcome::Stored);
+        let seen: Vec<_> = receipts.iter().map(|r| r.try_outcome().unwrap()).collect();
+        assert_eq!(seen, [Outcome::Stored, offset(0), offset(2), offset(3)]);
+        assert!(Tickets::join([(None, 1), (None, 2)]).is_none());
     }
 
     #[test]

@@ -5,7 +5,8 @@ use std::num::NonZeroU32;
 use crate::accumulator::{Accumulator, FlushReason};
 use crate::batch::Batch;
 use crate::config::TopicConfig;
-use crate::lane::{Action, Event, Lane, Link, PushError};
+use crate::journal::Journaled;
+use crate::lane::{Action, Event, Lane, Link, PushError, Pushed};
 use crate::partition::Router;
 use crate::receipt::{Receipt, Tickets};
 use crate::record::RecordRef;
@@ -39,6 +40,8 @@ pub struct Taken {
     pub filled: bool,
     /// The receipt, if one was asked for.
     pub receipt: Option<Receipt>,
+    /// Whether it is in the journal, if there is one: until then it is not accepted.
+    pub journaled: Option<Journaled>,
 }
 
 /// Which of a shard's lanes a record goes to.
@@ -96,7 +99,7 @@ impl Shard {
         };
         let pushed = self.lanes[index].push(record, timestamp, cost, receipt, now)?;
         self.accumulator.added(now);
-        let mut wake = pushed.sealed;
+        let mut wake = pushed.sealed || pushed.wake;
         if pushed.sealed && matches!(target, Target::Spread(_)) {
             self.spread = self.lanes.len(); // the batch is full: the next event chooses anew
         }
@@ -108,7 +111,8 @@ impl Shard {
             wake |=
                 self.armed.is_none_or(|armed| self.accumulator.poll_timeout().is_some_and(|at| at < armed));
         }
-        Ok(Taken { wake, first: pushed.first, filled: ready.is_some(), receipt: pushed.receipt })
+        let Pushed { first, receipt, journaled, .. } = pushed;
+        Ok(Taken { wake, first, filled: ready.is_some(), receipt, journaled })
     }
 
     /// The lane of the topic's current batch of spread events.

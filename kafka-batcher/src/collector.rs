@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use kafka_batcher_core::collector::CollectorState;
-use kafka_batcher_core::config::TopicConfig;
+use kafka_batcher_core::config::{Durability, TopicConfig};
 use kafka_batcher_core::receipt::Receipt;
 use kafka_batcher_core::{Event, FlushReason};
 
 use crate::error::{AddError, AddErrorKind, AddEventsError};
 use crate::reactor::Signal;
 use crate::stats::Stats;
-use crate::topic::{Refusal, Topic};
+use crate::topic::{Accepted, Refusal, Topic};
 
 /// Takes events for one topic. Cheap to clone; all clones feed the same topic.
 ///
@@ -27,15 +27,15 @@ impl Collector {
         Self { topic }
     }
 
-    /// Adds an event. Waits while memory is full.
+    /// Adds an event. Waits while memory is full, and with `durability = "journal"` until the event is in the journal.
     ///
-    /// **Cancellation:** a dropped future has not added the event.
+    /// **Cancellation:** a dropped future has not added the event; one that waited for the journal may have.
     ///
     /// # Errors
     /// [`AddError`] hands the event back with the reason; nothing else is affected.
     pub async fn add<E: Event>(&self, event: E) -> Result<(), AddError<E>> {
         match self.add_waiting(&event, false).await {
-            Ok(_) => Ok(()),
+            Ok(accepted) => journaled(accepted, event).await.map(|_| ()),
             Err(kind) => Err(AddError { event, kind: *kind }),
         }
     }
@@ -43,19 +43,24 @@ impl Collector {
     /// Adds an event if that is possible at once. May be called outside of a runtime.
     ///
     /// # Errors
-    /// As [`add`](Self::add), and [`AddErrorKind::Full`] and [`AddErrorKind::NotReady`] instead of waiting.
+    /// As [`add`](Self::add), and [`AddErrorKind::Full`], [`AddErrorKind::NotReady`] and [`AddErrorKind::NeedsJournal`]
+    /// instead of waiting.
     pub fn try_add<E: Event>(&self, event: E) -> Result<(), AddError<E>> {
+        if self.topic.config.durability == Durability::Journal {
+            return Err(AddError { event, kind: AddErrorKind::NeedsJournal });
+        }
         match self.topic.push(&event, false) {
             Ok(_) => Ok(()),
             Err(kind) => Err(AddError { event, kind: *kind }),
         }
     }
 
-    /// Adds a list of events one by one, in order. Waits while memory is full.
+    /// Adds a list of events one by one, in order. Waits while memory is full, and with `durability = "journal"` until
+    /// all of them are in the journal.
     ///
     /// An event that can't be accepted stops none of the others. Gives the number of events.
     ///
-    /// **Cancellation:** a dropped future has added some of the events, from the first on.
+    /// **Cancellation:** a dropped future has added some of the events.
     ///
     /// # Errors
     /// [`AddEventsError`] hands back the events that were not accepted, each with its reason.
@@ -65,31 +70,41 @@ impl Collector {
     ) -> Result<usize, AddEventsError<E>> {
         let mut accepted = 0;
         let mut refused = Vec::new();
+        let mut waiting = Vec::new();
         for (place, event) in events.into_iter().enumerate() {
-            match self.add(event).await {
-                Ok(()) => accepted += 1,
+            match self.add_waiting(&event, false).await {
+                Ok(Accepted { journaled: None, .. }) => accepted += 1,
+                // They go to the journal together.
+                Ok(taken) => waiting.push((place, event, taken)),
+                Err(kind) => refused.push((place, AddError { event, kind: *kind })),
+            }
+        }
+        for (place, event, taken) in waiting {
+            match journaled(taken, event).await {
+                Ok(_) => accepted += 1,
                 Err(error) => refused.push((place, error)),
             }
         }
+        refused.sort_by_key(|(place, _)| *place);
         if refused.is_empty() { Ok(accepted) } else { Err(AddEventsError { accepted, refused }) }
     }
 
-    /// Adds an event and gives a receipt that resolves when it is known what became of it. Waits while memory is full.
+    /// Adds an event and gives a receipt that resolves when it is known what became of it. Waits as [`add`](Self::add) does.
     ///
-    /// **Cancellation:** a dropped future has not added the event.
+    /// **Cancellation:** as with [`add`](Self::add).
     ///
     /// # Errors
     /// As [`add`](Self::add).
     pub async fn add_with_receipt<E: Event>(&self, event: E) -> Result<Receipt, AddError<E>> {
-        match self.add_waiting(&event, true).await {
-            Ok(Some(receipt)) => Ok(receipt),
-            // A receipt that was asked for is always given.
-            Ok(None) => Err(AddError { event, kind: AddErrorKind::Closed }),
-            Err(kind) => Err(AddError { event, kind: *kind }),
-        }
+        let (receipt, event) = match self.add_waiting(&event, true).await {
+            Ok(accepted) => journaled(accepted, event).await?,
+            Err(kind) => return Err(AddError { event, kind: *kind }),
+        };
+        // A receipt that was asked for is always given.
+        receipt.ok_or(AddError { event, kind: AddErrorKind::Closed })
     }
 
-    async fn add_waiting(&self, event: &impl Event, receipt: bool) -> Result<Option<Receipt>, Refusal> {
+    async fn add_waiting(&self, event: &impl Event, receipt: bool) -> Result<Accepted, Refusal> {
         // The common case costs no more than `try_add`.
         let waits = |kind: &AddErrorKind| matches!(kind, AddErrorKind::Full | AddErrorKind::NotReady);
         match self.topic.push(event, receipt) {
@@ -169,4 +184,14 @@ impl Collector {
         let (bytes, events) = self.topic.shared.budget.used();
         Stats { in_memory: events as u64, in_memory_bytes: bytes as u64, ..self.topic.stats() }
     }
+}
+
+/// Waits until an event is in the journal, if there is one; gives its receipt.
+async fn journaled<E>(accepted: Accepted, event: E) -> Result<(Option<Receipt>, E), AddError<E>> {
+    if let Some(journaled) = accepted.journaled
+        && let Err(error) = journaled.await
+    {
+        return Err(AddError { event, kind: AddErrorKind::Journal(error) });
+    }
+    Ok((accepted.receipt, event))
 }

@@ -2,10 +2,10 @@
 
 use std::fmt;
 
-use kafka_batcher_core::{EventError, StorageError};
 use kafka_batcher_core::config::ConfigError;
 use kafka_batcher_core::lane::PushError;
 use kafka_batcher_core::partition::RouteError;
+use kafka_batcher_core::{EventError, StorageError};
 
 /// Why a batcher could not be built.
 #[derive(Debug, thiserror::Error)]
@@ -18,13 +18,17 @@ pub enum BuildError {
     #[error(transparent)]
     Config(#[from] ConfigError),
     /// No producer was given, and no backend feature provides a default.
-    #[error("no producer was given and the features `rdkafka` and `rskafka` are off: call `Builder::producer`")]
+    #[error(
+        "no producer was given and the features `rdkafka` and `rskafka` are off: call `Builder::producer`"
+    )]
     NoProducer,
     /// The backend refused the configuration.
     #[error("the backend refused the configuration: {0}")]
     Backend(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// A topic has `durability = "journal"`, and the storage does not survive the process.
-    #[error("topic `{topic}` has durability = \"journal\": give `Builder::storage` one that survives the process")]
+    #[error(
+        "topic `{topic}` has durability = \"journal\": give `Builder::storage` one that survives the process"
+    )]
     JournalNeedsStorage {
         /// Which topic.
         topic: String,

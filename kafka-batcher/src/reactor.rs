@@ -245,10 +245,10 @@ impl Reactor {
                     Event::Stored(stored)
                 });
             }
-            Action::Recover { after } => {
+            Action::Recover { after, max_bytes } => {
                 let storage = Arc::clone(&self.topic.shared.storage);
                 self.answer(cell, lane, async move {
-                    Event::Recovered(storage_call(storage.next(&id, after)).await)
+                    Event::Recovered(storage_call(storage.next_few(&id, after, max_bytes)).await)
                 });
             }
             Action::Acknowledge(entry) => {

@@ -33,7 +33,7 @@ pub struct Stats {
 impl Stats {
     pub(crate) fn add_lane(&mut self, lane: &Lane) {
         let stats = lane.stats();
-        self.accepted += stats.accepted;
+        self.accepted += stats.accepted - stats.returned;
         self.stored += stats.stored;
         self.dead_lettered += stats.dead_lettered;
         self.lost += stats.lost;

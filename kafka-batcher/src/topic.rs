@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use kafka_batcher_core::batch::Buffers;
 use kafka_batcher_core::collector::CollectorState;
 use kafka_batcher_core::config::TopicConfig;
+use kafka_batcher_core::journal::Journaled;
 use kafka_batcher_core::lane::{Lane, LaneOptions};
 use kafka_batcher_core::partition::Router;
 use kafka_batcher_core::receipt::Receipt;
@@ -21,6 +22,15 @@ use crate::reactor::Signal;
 use crate::routes::{Cell, RouteTable, Routes};
 use crate::shared::Shared;
 use crate::stats::Stats;
+
+/// An event was taken.
+#[derive(Debug, Default)]
+pub(crate) struct Accepted {
+    /// The receipt, if one was asked for.
+    pub(crate) receipt: Option<Receipt>,
+    /// Whether it is in the journal, if there is one; until then it is not accepted.
+    pub(crate) journaled: Option<Journaled>,
+}
 
 /// Why an event is not taken. Boxed, since it is seldom and what is returned for every event is better small.
 pub(crate) type Refusal = Box<AddErrorKind>;
@@ -112,8 +122,8 @@ impl Topic {
         self.pressed.store(false, Ordering::Release);
     }
 
-    /// Takes an event in and gives the receipt, if one is asked for; or says why not.
-    pub(crate) fn push(&self, event: &impl Event, receipt: bool) -> Result<Option<Receipt>, Refusal> {
+    /// Takes an event in, or says why not.
+    pub(crate) fn push(&self, event: &impl Event, receipt: bool) -> Result<Accepted, Refusal> {
         // The event's own encoding is application code too.
         match contained(|| event.with_record(|event| self.push_record(&event, receipt))) {
             Ok(Ok(result)) => result,
@@ -129,7 +139,7 @@ impl Topic {
         AddErrorKind::Panicked(panic)
     }
 
-    fn push_record(&self, event: &EventRef<'_>, receipt: bool) -> Result<Option<Receipt>, Refusal> {
+    fn push_record(&self, event: &EventRef<'_>, receipt: bool) -> Result<Accepted, Refusal> {
         let flush = self.config.batch_flusher.flush_now(event);
         let cost = event.record.size_hint();
         if !self.shared.budget.try_take(cost) {
@@ -149,7 +159,7 @@ impl Topic {
         cost: usize,
         receipt: bool,
         flush: bool,
-    ) -> Result<Option<Receipt>, Refusal> {
+    ) -> Result<Accepted, Refusal> {
         loop {
             let routes = self.routes.current();
             if routes.closed {
@@ -172,7 +182,7 @@ impl Topic {
                     self.router.batch_began(partitions);
                 }
             }
-            return Ok(taken.receipt);
+            return Ok(Accepted { receipt: taken.receipt, journaled: taken.journaled });
         }
     }
 

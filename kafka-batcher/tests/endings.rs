@@ -105,6 +105,7 @@ async fn shutdown_during_an_outage_stores_the_rest_durably_and_the_next_batcher_
     assert!(report.is_complete());
 
     producer.set_up(true);
+    producer.reopen();
     let batcher = builder(&producer, config(topic())).storage(disk.clone()).build().unwrap();
     let collector = batcher.collector(TOPIC).unwrap();
     for i in 20..30 {

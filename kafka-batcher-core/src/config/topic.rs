@@ -50,6 +50,8 @@ pub struct TopicConfig {
     pub telemetry: bool,
     /// What happens to events while Kafka is unavailable. Default: they are stored.
     pub on_unavailable: OnUnavailable,
+    /// When an event counts as accepted. Default: once it is in memory.
+    pub durability: Durability,
     /// Add a header [`SEQUENCE_HEADER`](crate::lane::SEQUENCE_HEADER) by which consumers can drop duplicates. Default `false`.
     pub sequence_header: bool,
 }
@@ -72,6 +74,7 @@ impl TopicConfig {
             new_topic_replication: None,
             telemetry: true,
             on_unavailable: OnUnavailable::Store,
+            durability: Durability::Memory,
             sequence_header: false,
         }
     }
@@ -92,6 +95,7 @@ impl fmt::Debug for TopicConfig {
             .field("allow_topic_auto_creation", &self.allow_topic_auto_creation)
             .field("telemetry", &self.telemetry)
             .field("on_unavailable", &self.on_unavailable)
+            .field("durability", &self.durability)
             .field("sequence_header", &self.sequence_header)
             .finish_non_exhaustive()
     }
@@ -160,6 +164,18 @@ pub enum OnUnavailable {
     Reject,
 }
 
+/// When an event counts as accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+#[expect(clippy::exhaustive_enums, reason = "before the disk or after it")]
+pub enum Durability {
+    /// Once it is in memory. The end of the process loses what is neither delivered nor stored by then.
+    #[default]
+    Memory,
+    /// Once it is in temporary storage, together with others that came at the same time. The end of the process
+    /// then loses nothing that was accepted; how much the end of the machine does is up to the storage.
+    Journal,
+}
+
 /// Settings of a topic as far as they are set; unset ones fall back to the client-wide ones, then to the defaults.
 ///
 /// ```
@@ -198,6 +214,7 @@ const BYTES: &str = "bytes, a whole number from 128 to 1073741824 (1 GiB)";
 const ACKS: &str = "-1 (all), 1 (leader), 0 (none)";
 const COMPRESSIONS: &str = "\"none\", \"gzip\", \"snappy\", \"lz4\", \"zstd\"";
 const UNAVAILABLE: &str = "\"store\", \"reject\"";
+const DURABILITIES: &str = "\"memory\", \"journal\"";
 const NAME: &str = "1 to 249 of the characters a-z, A-Z, 0-9, '.', '_' and '-', but not \".\" or \"..\"";
 
 /// Every key a topic may have, in the order of the documentation.
@@ -216,6 +233,7 @@ pub(super) const TOPIC_KEYS: &[&str] = &[
     "new_topic_replication",
     "telemetry",
     "on_unavailable",
+    "durability",
     "sequence_header",
 ];
 
@@ -315,6 +333,11 @@ impl TopicSettings {
         self.set(move |c| c.on_unavailable = what)
     }
 
+    /// See [`TopicConfig::durability`].
+    pub fn durability(self, durability: Durability) -> Self {
+        self.set(move |c| c.durability = durability)
+    }
+
     /// See [`TopicConfig::sequence_header`].
     pub fn sequence_header(self, on: bool) -> Self {
         self.set(move |c| c.sequence_header = on)
@@ -356,6 +379,11 @@ impl TopicSettings {
                 "store" => OnUnavailable::Store,
                 "reject" => OnUnavailable::Reject,
                 other => return Err(ConfigError::invalid(key, format!("{other:?}"), UNAVAILABLE)),
+            }),
+            "durability" => this.durability(match value.text(key, DURABILITIES)? {
+                "memory" => Durability::Memory,
+                "journal" => Durability::Journal,
+                other => return Err(ConfigError::invalid(key, format!("{other:?}"), DURABILITIES)),
             }),
             "sequence_header" => this.sequence_header(value.bool(key)?),
             _ => {

@@ -4,6 +4,7 @@ use super::{Action, Held, Lane, Link};
 use crate::accumulator::FlushReason;
 use crate::batch::{Batch, BatchBuilder};
 use crate::config::OnUnavailable;
+use crate::journal::Journaled;
 use crate::receipt::{Receipt, Tickets};
 use crate::record::RecordRef;
 use crate::time::Moment;
@@ -24,8 +25,12 @@ pub struct Pushed {
     pub sealed: bool,
     /// It is the first of a new batch.
     pub first: bool,
+    /// It is to be stored, and storage is free: there is something to do.
+    pub wake: bool,
     /// The receipt, if one was asked for.
     pub receipt: Option<Receipt>,
+    /// Whether it is in the journal, if there is one: until then it is not accepted.
+    pub journaled: Option<Journaled>,
 }
 
 /// A record was not taken.
@@ -91,7 +96,10 @@ impl Lane {
             let index = self.builder.len() - 1;
             self.builder_tickets.get_or_insert_with(Tickets::new).receipt(index)
         });
-        Ok(Pushed { sealed, first, receipt })
+        let journal = self.options.journal;
+        let journaled = journal.then(|| self.builder_pledge.get_or_insert_default().journaled());
+        let wake = journal && first && self.storage_op.is_none();
+        Ok(Pushed { sealed, first, wake, receipt, journaled })
     }
 
     fn sequence(&self, instance: [u8; 16]) -> [u8; 28] {
@@ -108,11 +116,18 @@ impl Lane {
         self.seal(FlushReason::Manual);
         let first = self.stats.accepted;
         self.stats.accepted += u64::from(batch.len());
-        self.queue.push_back(Held { batch, tickets, cost, first, maybe: false, entry: None });
+        self.queue.push_back(Held { batch, tickets, pledge: None, cost, first, maybe: false, entry: None });
+        if self.options.journal {
+            // It was a batch before, and does not wait to become one.
+            self.flush_journal(FlushReason::Manual);
+        }
     }
 
     /// What is gathered shall leave as soon as the lane is free; says whether that is news.
     pub fn flush(&mut self, reason: FlushReason) -> bool {
+        if self.options.journal {
+            return self.flush_journal(reason);
+        }
         if self.builder.is_empty() {
             return false;
         }
@@ -125,30 +140,33 @@ impl Lane {
         news && (self.flights.len() < self.options.window as usize || self.is_storing())
     }
 
-    /// Whether nothing is gathered.
+    /// Whether something is gathered.
     #[must_use]
     pub fn is_gathering(&self) -> bool {
-        !self.builder.is_empty()
+        !self.builder.is_empty() || self.is_gathering_in_storage()
     }
 
     /// Moves what is gathered into the queue.
     pub(super) fn seal(&mut self, reason: FlushReason) {
         let events = self.builder.len();
         let Some(batch) = self.builder.seal() else { return };
-        self.due = None;
         self.buffers.sealed(batch.byte_len());
         let first = self.stats.accepted - u64::from(events);
         let tickets = self.builder_tickets.take();
         let cost = std::mem::take(&mut self.builder_cost);
-        self.say.push_back(Action::Sealed { events, bytes: batch.byte_len(), reason });
-        self.queue.push_back(Held { batch, tickets, cost, first, maybe: false, entry: None });
+        let pledge = self.builder_pledge.take();
+        if !self.options.journal {
+            self.due = None;
+            self.say.push_back(Action::Sealed { events, bytes: batch.byte_len(), reason });
+        }
+        self.queue.push_back(Held { batch, tickets, pledge, cost, first, maybe: false, entry: None });
     }
 
     /// Whether what is gathered has to go to storage by now, or when.
     pub(super) fn store_by(&self) -> Option<Moment> {
         if self.builder.is_empty() {
             None
-        } else if self.due.is_some_and(counts_while_storing) {
+        } else if self.options.journal || self.due.is_some_and(counts_while_storing) {
             Some(Moment::ZERO)
         } else {
             Some(self.builder_since + self.options.max_wait_time)
@@ -157,7 +175,11 @@ impl Lane {
 
     /// Whether batches go to storage now instead of to Kafka.
     pub(super) fn is_storing(&self) -> bool {
-        self.stored_batches > 0 || self.replay.is_some() || self.link == Link::Down || self.failing.is_some()
+        self.options.journal
+            || self.stored_batches > 0
+            || self.replay.is_some()
+            || self.link == Link::Down
+            || self.failing.is_some()
     }
 }
 

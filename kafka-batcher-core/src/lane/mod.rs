@@ -21,6 +21,7 @@
 //! what time it is.
 
 mod gather;
+mod journal;
 mod produce;
 mod store;
 #[cfg(test)]
@@ -34,8 +35,9 @@ use std::time::Duration;
 use crate::accumulator::FlushReason;
 use crate::backoff::Backoff;
 use crate::batch::{Batch, BatchBuilder, Buffers};
-use crate::config::{OnUnavailable, Timing, TopicConfig};
+use crate::config::{Durability, OnUnavailable, Timing, TopicConfig};
 use crate::dead_letter::DeadRecord;
+use crate::journal::Pledge;
 use crate::notifier::{Report, What};
 use crate::producer::{Delivered, ErrorKind, Persistence, ProduceFailure};
 use crate::receipt::Tickets;
@@ -43,6 +45,7 @@ use crate::storage::{EntryId, LaneId, StorageError, StoredBatch};
 use crate::time::{Moment, earliest};
 
 pub use gather::{PushError, Pushed, SEQUENCE_HEADER};
+use journal::Gathered;
 
 /// Settings of a lane.
 #[derive(Clone, Copy, Debug)]
@@ -60,6 +63,8 @@ pub struct LaneOptions {
     pub recheck_interval: Duration,
     /// Batches that may be in flight at once: [`Capabilities::window`](crate::Capabilities::window).
     pub window: u32,
+    /// Events go to storage before they count as accepted: [`Durability::Journal`].
+    pub journal: bool,
     /// Whether the storage survives the process: [`TempStorage::is_durable`](crate::TempStorage::is_durable).
     pub durable: bool,
     /// With it, events carry a [`SEQUENCE_HEADER`] of this instance.
@@ -79,6 +84,7 @@ impl LaneOptions {
             retry_backoff: timing.retry_backoff,
             recheck_interval: timing.recheck_interval,
             window: 1,
+            journal: topic.durability == Durability::Journal,
             durable: false,
             instance: None,
             seed: 0,
@@ -113,10 +119,13 @@ pub enum Action {
     },
     /// Append to temporary storage; answer with [`Event::Stored`].
     Store(StoredBatch),
-    /// Read the first batch behind this one; answer with [`Event::Recovered`].
+    /// Read the first batches behind this one ([`TempStorage::next_few`](crate::TempStorage::next_few)); answer with
+    /// [`Event::Recovered`].
     Recover {
         /// The last one that was delivered.
         after: Option<EntryId>,
+        /// So many bytes of them.
+        max_bytes: usize,
     },
     /// Kafka has this stored batch: forget it. No answer.
     Acknowledge(EntryId),
@@ -151,7 +160,7 @@ pub enum Event {
     /// The answer to [`Action::Store`].
     Stored(Result<EntryId, StorageError>),
     /// The answer to [`Action::Recover`].
-    Recovered(Result<Option<(EntryId, StoredBatch)>, StorageError>),
+    Recovered(Result<Vec<(EntryId, StoredBatch)>, StorageError>),
     /// The answer to [`Action::DeadLetter`].
     DeadLettered(Result<(), StorageError>),
 }
@@ -184,6 +193,8 @@ pub struct LaneStats {
     pub dead_lettered: u64,
     /// Gone.
     pub lost: u64,
+    /// Not accepted after all, and handed back: they were to go to the journal, and could not.
+    pub returned: u64,
     /// Attempts to send a batch that failed, as a number of attempts.
     pub failures: u64,
     /// Sent again although Kafka may have had them: each may be a duplicate.
@@ -195,6 +206,8 @@ pub struct LaneStats {
 struct Held {
     batch: Batch,
     tickets: Option<Tickets>,
+    /// Of those who wait until it is in the journal.
+    pledge: Option<Pledge>,
     /// What it takes of the memory budget.
     cost: usize,
     /// Number of the lane's events accepted before it.
@@ -203,6 +216,13 @@ struct Held {
     maybe: bool,
     /// It is also in storage, as this entry.
     entry: Option<EntryId>,
+}
+
+impl Replay {
+    /// The last batch of it.
+    fn last(&self) -> Option<EntryId> {
+        self.entries.last().map(|(id, _)| *id)
+    }
 }
 
 impl Held {
@@ -218,12 +238,11 @@ struct Flight {
     result: Option<Result<Delivered, ProduceFailure>>,
 }
 
-/// A stored batch that is being sent.
+/// A stored batch that is being sent, or several as one.
 #[derive(Debug)]
 struct Replay {
-    entry: EntryId,
-    /// Events of the whole stored batch.
-    events: u32,
+    /// Which, and how many events each has.
+    entries: Vec<(EntryId, u32)>,
     /// What is still to be sent of it: the batch, or its parts after a cut.
     parts: VecDeque<Held>,
 }
@@ -252,6 +271,7 @@ pub struct Lane {
     buffers: Arc<Buffers>,
     builder: BatchBuilder,
     builder_tickets: Option<Tickets>,
+    builder_pledge: Option<Pledge>,
     builder_cost: usize,
     builder_since: Moment,
     due: Option<FlushReason>,
@@ -267,10 +287,12 @@ pub struct Lane {
     storage_pause: Option<Moment>,
     storage_backoff: Backoff,
     replay: Option<Replay>,
-    /// Kafka may have this stored batch, and storage does not say so.
+    /// Kafka may have the stored batches up to this one, and storage does not say so.
     doubtful: Option<EntryId>,
+    journal: Gathered,
     /// Receipts of what is in storage that would not survive the process.
-    stored_tickets: VecDeque<(EntryId, Tickets)>,
+    /// And how many records each batch has.
+    stored_tickets: VecDeque<(EntryId, Tickets, u32)>,
 
     dead: VecDeque<Dead>,
     dead_pause: Option<Moment>,
@@ -302,6 +324,7 @@ impl Lane {
             buffers: Arc::default(),
             builder: BatchBuilder::new(),
             builder_tickets: None,
+            builder_pledge: None,
             builder_cost: 0,
             builder_since: Moment::ZERO,
             due: None,
@@ -315,6 +338,7 @@ impl Lane {
             storage_backoff: backoff(1),
             replay: None,
             doubtful: None,
+            journal: Gathered::default(),
             stored_tickets: VecDeque::new(),
             dead: VecDeque::new(),
             dead_pause: None,
@@ -372,6 +396,9 @@ impl Lane {
             self.failing = None;
             self.backoff.reset();
         }
+        if link == Link::Down {
+            self.tell_stored();
+        }
         self.link = link;
     }
 
@@ -403,8 +430,8 @@ impl Lane {
 
     /// Whether new events can't go to Kafka at the moment.
     #[must_use]
-    pub fn is_locked(&self) -> bool {
-        self.link == Link::Down || self.failing.is_some()
+    pub const fn is_locked(&self) -> bool {
+        matches!(self.link, Link::Down) || self.failing.is_some()
     }
 
     /// Batches that are in flight or wait for it in memory.
@@ -432,6 +459,14 @@ impl Lane {
     /// Of the events accepted so far, how many are settled without a gap from the first on.
     #[must_use]
     pub fn settled_through(&self) -> u64 {
+        if self.is_sent_on() {
+            return self.in_memory_from().saturating_sub(self.stats.stored);
+        }
+        self.in_memory_from()
+    }
+
+    /// Number of the first event that is in memory only; of the next one when there is none.
+    fn in_memory_from(&self) -> u64 {
         let flying = self.flights.iter().map(|f| &f.held).chain(self.dead.iter().map(|d| &d.held));
         let appending = match &self.storage_op {
             Some(StorageOp::Append(held)) => Some(held),
@@ -460,6 +495,7 @@ impl Lane {
             return;
         }
         self.abandoned = true;
+        self.tell_stored();
         self.replay = None;
         let mut open: Vec<Held> = self.dead.drain(..).map(|dead| dead.held).collect();
         for flight in std::mem::take(&mut self.flights) {

@@ -1,6 +1,6 @@
 //! Sending, and what becomes of what was sent.
 
-use super::{Action, Dead, Flight, FlightId, Held, Lane, Link, StorageOp};
+use super::{Action, Dead, Flight, FlightId, Held, Lane, Link, Replay, StorageOp};
 use crate::dead_letter::DeadRecord;
 use crate::notifier::What;
 use crate::producer::{Delivered, ErrorKind, Failed, Persistence, ProduceFailure};
@@ -24,7 +24,10 @@ impl Lane {
             return part.map(|part| self.launch(part));
         }
         if self.stored_batches > 0 {
-            return self.poll_recover(now);
+            return if self.is_replay_due() { self.poll_recover(now) } else { None };
+        }
+        if self.options.journal {
+            return None; // nothing is sent that is not in storage
         }
         if matches!(self.storage_op, Some(StorageOp::Append(_))) {
             return None; // the oldest batch is on its way to storage
@@ -46,9 +49,10 @@ impl Lane {
             return None;
         }
         let replaying = self.replay.is_some();
-        let stored = self.stored_batches > 0 && !replaying;
+        let stored = self.is_replay_due() && !replaying;
         let pause = if stored { self.storage_pause } else { None };
-        let waiting = stored || replaying || !self.queue.is_empty() || self.due.is_some();
+        let queued = !self.options.journal && (!self.queue.is_empty() || self.due.is_some());
+        let waiting = stored || replaying || queued;
         if waiting { self.failing.max(pause) } else { None }
     }
 
@@ -96,6 +100,9 @@ impl Lane {
                 (Some(replay), Some(_)) => replay.parts.push_front(held),
                 _ => self.queue.push_front(held),
             }
+        }
+        if self.failing.is_some() {
+            self.tell_stored();
         }
         self.finish_replay();
     }
@@ -153,15 +160,22 @@ impl Lane {
             ErrorKind::Denied | ErrorKind::UnknownTopic => self.failing = Some(self.backoff.longest(now)),
         }
         self.report(What::ProduceFailed(kind), held.events(), message);
-        if self
-            .replay
-            .take_if(|replay| held.entry == Some(replay.entry) && held.batch.len() == replay.events)
-            .is_some()
-        {
-            // Nothing of the stored batch got through: it can as well be read again when it is time.
-            self.doubtful = held.entry.filter(|_| held.maybe);
-            if let (Some(entry), Some(tickets)) = (held.entry, held.tickets) {
-                self.stored_tickets.push_front((entry, tickets));
+        let whole = |replay: &mut Replay| {
+            held.entry == replay.last()
+                && held.batch.len() == replay.entries.iter().map(|(_, count)| count).sum::<u32>()
+        };
+        if let Some(replay) = self.replay.take_if(whole) {
+            // Nothing of the stored batches got through: they can as well be read again when it is time.
+            if held.maybe {
+                self.doubtful = self.doubtful.max(held.entry);
+            }
+            if let Some(tickets) = held.tickets {
+                let mut end = held.batch.len();
+                for &(entry, count) in replay.entries.iter().rev() {
+                    let indexes: Vec<u32> = (end - count..end).collect();
+                    self.stored_tickets.push_front((entry, tickets.select(&indexes), count));
+                    end -= count;
+                }
             }
             return Vec::new();
         }
@@ -225,9 +239,11 @@ impl Lane {
     fn finish_replay(&mut self) {
         let open = !self.flights.is_empty() || !self.dead.is_empty();
         if let Some(replay) = self.replay.take_if(|replay| !open && replay.parts.is_empty()) {
-            self.stored_batches = self.stored_batches.saturating_sub(1);
-            self.cursor = Some(replay.entry);
-            self.say.push_back(Action::Acknowledge(replay.entry));
+            self.stored_batches = self.stored_batches.saturating_sub(replay.entries.len() as u64);
+            if let Some(last) = replay.last() {
+                self.cursor = Some(last);
+                self.say.push_back(Action::Acknowledge(last));
+            }
         }
     }
 }
@@ -255,6 +271,7 @@ fn part(held: &Held, kept: &[u32]) -> (Option<Held>, usize) {
     let part = batch.map(|batch| Held {
         batch,
         tickets,
+        pledge: None,
         cost,
         first: held.first,
         maybe: held.maybe,

@@ -2,8 +2,9 @@
 
 use super::{Action, Held, Lane, Link, Replay, StorageOp};
 use crate::accumulator::FlushReason;
+use crate::batch::BatchBuilder;
 use crate::notifier::What;
-use crate::receipt::Outcome;
+use crate::receipt::{Outcome, Tickets};
 use crate::storage::{EntryId, StorageError, StoredBatch};
 use crate::time::Moment;
 use std::collections::VecDeque;
@@ -52,15 +53,26 @@ impl Lane {
                 self.stored_batches += 1;
                 self.stats.stored += held.events();
                 self.release(&held);
+                self.gathered(held.events(), held.batch.byte_len());
+                if let Some(pledge) = held.pledge {
+                    pledge.resolve(Ok(()));
+                }
                 match held.tickets {
-                    Some(tickets) if self.options.durable => {
+                    Some(tickets) if self.options.durable && !self.is_sent_on() => {
                         tickets.resolve(0..held.batch.len(), |_| Outcome::Stored);
                     }
-                    Some(tickets) => self.stored_tickets.push_back((id, tickets)),
+                    Some(tickets) => self.stored_tickets.push_back((id, tickets, held.batch.len())),
                     None => {}
                 }
             }
             Err(error) if self.abandoned => {
+                if let Some(pledge) = &held.pledge {
+                    // Those who wait get their events back.
+                    pledge.resolve(Err(error));
+                    self.stats.returned += held.events();
+                    self.release(&held);
+                    return;
+                }
                 if let Some(tickets) = &held.tickets {
                     // Said at once: other parts of the batch may still hold the same receipts open.
                     tickets.resolve(0..held.batch.len(), |_| Outcome::Lost);
@@ -83,37 +95,27 @@ impl Lane {
             return None;
         }
         self.storage_op = Some(StorageOp::Recover);
-        Some(Action::Recover { after: self.cursor })
+        Some(Action::Recover { after: self.cursor, max_bytes: self.options.max_batch_bytesize.get() })
     }
 
     pub(super) fn recovered(
         &mut self,
-        result: Result<Option<(EntryId, StoredBatch)>, StorageError>,
+        result: Result<Vec<(EntryId, StoredBatch)>, StorageError>,
         now: Moment,
     ) {
         if self.storage_op.take_if(|op| matches!(op, StorageOp::Recover)).is_none() || self.abandoned {
             return;
         }
         match result {
-            Ok(Some((id, stored))) => {
+            Ok(entries) if !entries.is_empty() => {
                 self.storage_pause = None;
-                let tickets =
-                    self.stored_tickets.pop_front_if(|(of, _)| *of == id).map(|(_, tickets)| tickets);
-                let held = Held {
-                    batch: stored.batch,
-                    tickets,
-                    cost: 0,
-                    first: 0,
-                    maybe: stored.maybe_persisted || self.doubtful == Some(id),
-                    entry: Some(id),
-                };
-                self.replay =
-                    Some(Replay { entry: id, events: held.batch.len(), parts: VecDeque::from([held]) });
+                self.replay(entries);
             }
-            Ok(None) => {
+            Ok(_) => {
                 // Storage holds less than it took or said it held.
                 let missing = std::mem::take(&mut self.stats.stored);
                 self.stored_batches = 0;
+                self.journal_is_empty();
                 self.stored_tickets.clear();
                 self.failing = None; // nothing is left to try with
                 if missing > 0 {
@@ -126,5 +128,47 @@ impl Lane {
                 self.report(What::RecoverFailed, self.stats.stored, error.to_string());
             }
         }
+    }
+
+    /// Readies stored batches for being sent: as one, as many of them as may be and fit.
+    fn replay(&mut self, mut entries: Vec<(EntryId, StoredBatch)>) {
+        let doubtful = self.doubtful;
+        let maybe = |(id, stored): &(EntryId, StoredBatch)| {
+            stored.maybe_persisted || doubtful.is_some_and(|last| *id <= last)
+        };
+        let unsure = maybe(&entries[0]);
+        // What Kafka may have is sent again as it was, and what is numbered has to stay what it is.
+        let joins = |entry: &(EntryId, StoredBatch)| !maybe(entry) && entry.1.batch.identity().is_none();
+        let mut count = 1;
+        let mut builder = BatchBuilder::new();
+        if joins(&entries[0]) && entries.get(1).is_some_and(joins) {
+            let limit = self.options.max_batch_bytesize.get();
+            let sizes = entries.iter().take_while(|entry| joins(entry)).scan(0, |bytes, (_, stored)| {
+                // A record may take some bytes more behind others: for its distance from the first.
+                *bytes += stored.batch.byte_len() + 13 * stored.batch.len() as usize;
+                Some(*bytes)
+            });
+            count = sizes.take_while(|bytes| *bytes <= limit).count().max(1);
+        }
+        entries.truncate(count);
+        let last = entries[count - 1].0;
+        let tickets = Tickets::join(entries.iter().map(|(id, stored)| {
+            let of = self.stored_tickets.pop_front_if(|(of, ..)| of == id);
+            (of.map(|(_, tickets, _)| tickets), stored.batch.len())
+        }));
+        let counts = entries.iter().map(|(id, stored)| (*id, stored.batch.len())).collect();
+        let batch = if count == 1 {
+            entries.swap_remove(0).1.batch
+        } else {
+            for record in entries.iter().flat_map(|(_, stored)| stored.batch.records()) {
+                let fits = builder.push(&record, 0, None, usize::MAX);
+                debug_assert!(fits, "records of stored batches fit one batch");
+            }
+            let Some(batch) = builder.seal() else { return };
+            batch
+        };
+        self.departs(batch.len(), batch.byte_len(), last);
+        let held = Held { batch, tickets, pledge: None, cost: 0, first: 0, maybe: unsure, entry: Some(last) };
+        self.replay = Some(Replay { entries: counts, parts: VecDeque::from([held]) });
     }
 }

@@ -3,10 +3,14 @@
 //! Events are single words. What a lane wants done is shown as text, `produce a b` or `store a b`;
 //! `store? a b` is a batch that Kafka may have already.
 
+use std::future::Future;
 use std::num::NonZeroUsize;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
 
 use super::*;
 use crate::config::{KafkaConfig, TopicSettings};
+use crate::journal::Journaled;
 use crate::producer::ProduceError;
 use crate::receipt::{Outcome, Receipt};
 use crate::record::Record;
@@ -76,7 +80,7 @@ impl Play {
                     self.appending = Some(stored);
                     text
                 }
-                Action::Recover { after } => {
+                Action::Recover { after, .. } => {
                     after.map_or_else(|| "recover".to_owned(), |id| format!("recover after {}", id.0))
                 }
                 Action::Acknowledge(id) => format!("acknowledge {}", id.0),
@@ -138,7 +142,7 @@ impl Play {
     /// Storage gives back the entry with this number.
     fn recovered(&mut self, id: usize, ms: u64) {
         let entry = self.storage[id - 1].clone();
-        self.lane.handle(Event::Recovered(Ok(Some(entry))), at(ms));
+        self.lane.handle(Event::Recovered(Ok(vec![entry])), at(ms));
     }
 
     fn buried(&mut self, ms: u64) {
@@ -231,7 +235,7 @@ fn an_answer_that_nobody_asked_for_means_nothing() {
     play.lane.handle(Event::Produced { flight, result: Ok(Delivered::at(None)) }, at(2));
     play.lane.handle(Event::Produced { flight: FlightId(99), result: Ok(Delivered::at(None)) }, at(2));
     play.lane.handle(Event::Stored(Ok(EntryId(5))), at(2));
-    play.lane.handle(Event::Recovered(Ok(None)), at(2));
+    play.lane.handle(Event::Recovered(Ok(Vec::new())), at(2));
     play.lane.handle(Event::DeadLettered(Ok(())), at(2));
     assert_eq!(play.lane.stats(), before);
     assert_eq!(play.does(2), ["store a"]);
@@ -614,7 +618,7 @@ fn storage_that_can_not_be_read_is_asked_again_later() {
 fn what_storage_no_longer_has_is_counted_and_reported_as_lost_and_the_lane_is_live() {
     let mut play = Play::with_stored("a b");
     play.does(200);
-    play.lane.handle(Event::Recovered(Ok(None)), at(201));
+    play.lane.handle(Event::Recovered(Ok(Vec::new())), at(201));
     assert_eq!(play.does(201), NOTHING);
     assert_eq!((play.lane.stats().lost, play.lane.stats().stored), (2, 0));
     assert!(play.lane.is_drained() && !play.lane.is_locked());
@@ -817,4 +821,147 @@ fn a_sequence_header_names_instance_lane_and_number() {
         let expected = [&[7; 16][..], &3_u32.to_be_bytes(), &number.to_be_bytes()].concat();
         assert_eq!((header.name, header.value), (SEQUENCE_HEADER, Some(&expected[..])));
     }
+}
+
+// The journal.
+
+fn journal() -> LaneOptions {
+    LaneOptions { journal: true, ..options() }
+}
+
+impl Play {
+    /// Accepts an event, if it gets into the journal.
+    fn add(&mut self, word: &str, ms: u64) -> Journaled {
+        let pushed = self.lane.push(&Record::new(word.to_owned()).as_ref(), 0, 1, false, at(ms)).unwrap();
+        pushed.journaled.unwrap()
+    }
+
+    /// Storage gives back all entries from this number on.
+    fn recovered_from(&mut self, id: usize, ms: u64) {
+        let entries = self.storage[id - 1..].to_vec();
+        self.lane.handle(Event::Recovered(Ok(entries)), at(ms));
+    }
+}
+
+/// Whether the event is in the journal, if that is known.
+fn answer(journaled: &mut Journaled) -> Option<bool> {
+    match Pin::new(journaled).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(result) => Some(result.is_ok()),
+        Poll::Pending => None,
+    }
+}
+
+#[test]
+fn with_a_journal_an_event_is_stored_at_once_and_only_then_accepted() {
+    let mut play = Play::new(journal());
+    let mut a = play.add("a", 0);
+    assert_eq!(play.does(0), ["store a"]);
+    let (mut b, mut c) = (play.add("b", 1), play.add("c", 1));
+    assert_eq!(play.does(1), [""; 0], "one at a time");
+    assert_eq!(answer(&mut a), None);
+    play.stored(3);
+    assert_eq!((answer(&mut a), answer(&mut b)), (Some(true), None));
+    assert_eq!(play.does(3), ["store b c"], "together");
+    play.stored(6);
+    assert_eq!((answer(&mut b), answer(&mut c)), (Some(true), Some(true)));
+    assert_eq!(play.does(6), [""; 0], "nothing is sent before it is a batch");
+    assert_eq!(play.lane.take_released(), (3, 3), "what is in the journal need not be in memory");
+}
+
+#[test]
+fn what_the_journal_took_bit_by_bit_is_sent_as_one_batch() {
+    let mut play = Play::new(journal());
+    for (word, ms) in [("a", 0), ("b", 2), ("c", 4)] {
+        drop(play.add(word, ms));
+        assert_eq!(play.does(ms), [format!("store {word}")]);
+        play.stored(ms + 1);
+    }
+    assert!(play.lane.flush(FlushReason::Count));
+    assert_eq!(play.does(5), ["recover"]);
+    play.recovered_from(1, 6);
+    assert_eq!(play.does(6), ["produce a b c"]);
+    drop(play.add("d", 6));
+    assert_eq!(play.does(6), ["store d"], "goes on while a batch flies");
+    play.stored(7);
+    play.delivered(8);
+    assert_eq!(play.does(8), ["acknowledge 3"]);
+    let stats = play.lane.stats();
+    assert_eq!((stats.accepted, stats.delivered, stats.stored), (4, 3, 1));
+    assert!(!play.lane.is_settled(), "d is still to be sent, and Kafka is there");
+}
+
+#[test]
+fn a_batch_declared_while_it_is_written_is_sent_once_it_is() {
+    let mut play = Play::new(journal());
+    drop(play.add("a", 0));
+    assert_eq!(play.does(0), ["store a"]);
+    drop(play.add("b", 1));
+    play.lane.flush(FlushReason::Manual);
+    drop(play.add("c", 2));
+    play.stored(3);
+    assert_eq!(play.does(3), ["recover"], "a is part of it");
+    play.recovered_from(1, 4);
+    assert_eq!(play.does(4), ["produce a", "store b c"]);
+    play.stored(5);
+    play.delivered(6);
+    assert_eq!(play.does(6), ["acknowledge 1", "recover after 1"], "and b is");
+}
+
+#[test]
+fn a_journaled_batch_that_failed_is_read_again_and_counts_as_stored() {
+    let mut play = Play::new(journal());
+    let mut receipts = Vec::new();
+    for word in ["a", "b"] {
+        receipts.push(play.push_for_receipt(word, 0));
+        play.does(0);
+        play.stored(0);
+    }
+    play.lane.flush(FlushReason::Manual);
+    play.does(0);
+    play.recovered_from(1, 0);
+    assert_eq!(receipts[1].try_outcome(), None, "it is on its way to Kafka");
+    assert_eq!(play.does(0), ["produce a b"]);
+    play.times_out(1);
+    assert_eq!(receipts[1].try_outcome(), Some(Outcome::Stored));
+    assert!(play.lane.is_settled(), "more can't be done without Kafka");
+    assert_eq!(play.does(200), ["recover"]);
+    play.recovered_from(1, 200);
+    assert_eq!(play.does(200), ["produce a"], "Kafka may have it: it is not joined with others");
+    play.delivered(201);
+    assert_eq!(play.does(201), ["acknowledge 1", "recover after 1"]);
+    assert_eq!(play.lane.stats().maybe_duplicated, 1);
+}
+
+#[test]
+fn an_event_the_journal_did_not_take_is_given_back() {
+    let mut play = Play::new(journal());
+    let mut a = play.add("a", 0);
+    assert_eq!(play.does(0), ["store a"]);
+    play.storage_is_full(1);
+    assert_eq!(answer(&mut a), None, "storage is asked again");
+    play.lane.abandon();
+    assert_eq!(play.does(1), ["store a"]);
+    play.storage_is_full(2);
+    assert_eq!(answer(&mut a), Some(false));
+    let stats = play.lane.stats();
+    assert_eq!((stats.returned, stats.lost, play.lane.take_released()), (1, 0, (1, 1)));
+}
+
+#[test]
+fn receipts_follow_their_events_through_the_journal() {
+    let mut play = Play::new(journal());
+    let mut receipts = Vec::new();
+    for words in [&["a", "b"][..], &["c"]] {
+        receipts.extend(words.iter().map(|word| play.push_for_receipt(word, 0)));
+        play.does(0);
+        play.stored(0);
+    }
+    play.lane.flush(FlushReason::Manual);
+    play.does(0);
+    play.recovered_from(1, 0);
+    assert_eq!(play.does(0), ["produce a b c"]);
+    play.delivered(1);
+    let offset = |n: i64| Some(Outcome::Delivered { partition: 3, offset: Some(700 + n) });
+    let outcomes: Vec<_> = receipts.iter().map(Receipt::try_outcome).collect();
+    assert_eq!(outcomes, [offset(0), offset(1), offset(2)]);
 }

@@ -97,7 +97,8 @@ impl World {
             _ => {}
         }
         assert_eq!(taken.receipt.is_some(), draft.receipt);
-        let id = self.ledger.accepted(draft, taken.receipt, now);
+        assert_eq!(taken.journaled.is_some(), self.plan.journal);
+        let id = self.ledger.accepted(draft, taken.receipt, taken.journaled, now);
         process.cells[cell].views[lane].idle.insert(id, now);
         note!(
             self,

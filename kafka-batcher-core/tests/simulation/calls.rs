@@ -32,7 +32,7 @@ impl World {
             Action::Produce { flight, batch } => self.produce(place, flight, &batch),
             Action::Route { flight, batch, tickets } => self.route(place, flight, &batch, tickets.as_ref()),
             Action::Store(stored) => self.store(place, stored),
-            Action::Recover { after } => self.recover(place, after),
+            Action::Recover { after, max_bytes } => self.recover(place, after, max_bytes),
             Action::Acknowledge(id) => self.acknowledge(place, id),
             Action::DeadLetter(dead) => self.bury(place, &dead),
             Action::Report(report) => {
@@ -85,10 +85,23 @@ impl World {
             assert!(left.is_none(), "{}: sends {events:?} past what is stored: {left:?}", name(at));
         } else {
             assert!(view.flights.is_empty(), "{}: replays {events:?} while something else flies", name(at));
-            let stored =
-                self.storage.lanes.get(&at.partition).and_then(|l| l.iter().find(|e| !e.acknowledged));
-            let oldest = stored.is_some_and(|entry| events.iter().all(|event| entry.events.contains(event)));
-            assert!(oldest, "{}: sends {events:?}, which is not in the oldest stored batch", name(at));
+            let mut left = &events[..];
+            let reads = view.reads;
+            for entry in self.storage.lanes.get_mut(&at.partition).into_iter().flatten() {
+                if entry.acknowledged || left.is_empty() {
+                    continue;
+                }
+                let of_it = left.iter().take_while(|event| entry.events.contains(event)).count();
+                // Parts of what was read together follow each other.
+                assert!(
+                    of_it > 0 || entry.replay == reads,
+                    "{}: sends {events:?}, which is not in the oldest stored batches",
+                    name(at)
+                );
+                left = &left[of_it..];
+                entry.replay = reads;
+            }
+            assert!(left.is_empty(), "{}: sends {left:?} of {events:?}, which is not stored", name(at));
         }
         self.view(at).flights.insert(flight, (events.clone(), memory));
         self.tally(if memory { "sent from memory" } else { "replayed" });
@@ -187,11 +200,16 @@ impl World {
             }
             Event::Stored(result) => {
                 let events = view.appending.take().unwrap_or_default();
-                if result.is_err() && view.abandoned {
+                let abandoned = view.abandoned;
+                if result.is_err() && abandoned && self.is_unpromised(&events) {
+                    // Their adders are told so.
+                    *self.tally.entry("given back").or_default() += 1;
+                } else if result.is_err() && abandoned {
                     events.iter().for_each(|event| self.ledger.life(*event).lost = true);
                     *self.tally.entry("lost").or_default() += 1;
                     self.process().lost += events.len() as u64;
                 } else if result.is_err() {
+                    let view = self.view(at);
                     view.last_failure = now;
                     view.idle.extend(events.into_iter().map(|event| (event, now)));
                 }
@@ -214,6 +232,12 @@ impl World {
             }
             Event::Link(_) => {}
         }
+    }
+
+    /// Whether the application still waits to hear that these events are in the journal.
+    fn is_unpromised(&mut self, events: &[u64]) -> bool {
+        self.ledger.look_into_journal();
+        self.plan.journal && events.iter().all(|event| !self.ledger.life(*event).promised)
     }
 
     /// Notes what became of a flight.
@@ -326,7 +350,7 @@ impl World {
     fn store(&mut self, at: Place, stored: StoredBatch) {
         let events = ids(&stored.batch);
         note!(self, "{}: stores {events:?}", name(at));
-        assert!(!self.at_rest, "{}: stores {events:?} though all is well", name(at));
+        assert!(!self.at_rest || self.plan.journal, "{}: stores {events:?} though all is well", name(at));
         let limit = self.plan.topic.max_batch_bytesize.get();
         assert!(stored.batch.byte_len() <= limit, "a batch of {} bytes is stored", stored.batch.byte_len());
         self.check_records(&stored.batch);
@@ -362,19 +386,22 @@ impl World {
         self.signal(Signal::Done { cell: at.cell, lane: at.lane, event: Event::Stored(result) });
     }
 
-    fn recover(&mut self, at: Place, after: Option<EntryId>) {
+    fn recover(&mut self, at: Place, after: Option<EntryId>, max_bytes: usize) {
         let view = self.view(at);
         assert!(view.appending.is_none() && !view.recovering, "{}: two storage operations at once", name(at));
         assert!(view.flights.is_empty(), "{}: reads storage while something flies", name(at));
         view.recovering = true;
+        view.reads += 1;
         let latency = self.storage_latency();
-        self.after(latency, Item::Recover { at, after });
+        self.after(latency, Item::Recover { at, after, max_bytes });
     }
 
-    pub(crate) fn recovered(&mut self, at: Place, after: Option<EntryId>) {
+    pub(crate) fn recovered(&mut self, at: Place, after: Option<EntryId>, max_bytes: usize) {
         let now = self.now;
-        let result: Result<_, StorageError> =
-            self.storage.works(&self.plan, now).map(|()| self.storage.next(at.partition, after));
+        let result: Result<_, StorageError> = self
+            .storage
+            .works(&self.plan, now)
+            .map(|()| self.storage.next_few(at.partition, after, max_bytes));
         if result.is_err() {
             self.tally("recovery failed");
         }
@@ -382,9 +409,10 @@ impl World {
             self,
             "{}: recovers {:?}",
             name(at),
-            result.as_ref().map(|entry| entry.as_ref().map(|(id, _)| *id))
+            result.as_ref().map(|entries| entries.iter().map(|(id, _)| *id).collect::<Vec<_>>())
         );
-        assert!(!matches!(result, Ok(None)), "{}: looks for a batch that was never stored", name(at));
+        let nothing = result.as_ref().is_ok_and(Vec::is_empty);
+        assert!(!nothing, "{}: looks for a batch that was never stored", name(at));
         self.signal(Signal::Done { cell: at.cell, lane: at.lane, event: Event::Recovered(result) });
     }
 
@@ -394,8 +422,14 @@ impl World {
             panic!("{}: acknowledges {id:?}, which is not stored", name(at));
         };
         assert!(!entry.acknowledged, "{}: acknowledges {id:?} twice", name(at));
-        entry.acknowledged = true;
-        for event in entry.events.clone() {
+        let mut events = Vec::new();
+        for entry in self.storage.lanes.get_mut(&at.partition).into_iter().flatten() {
+            if entry.id <= id && !entry.acknowledged {
+                entry.acknowledged = true;
+                events.extend(entry.events.iter().copied());
+            }
+        }
+        for event in events {
             let elsewhere = at.partition.is_none()
                 && self
                     .storage

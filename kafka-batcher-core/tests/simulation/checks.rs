@@ -1,6 +1,6 @@
 //! What must hold all along, and at the end.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use kafka_batcher_core::batch::HEADER_LEN;
@@ -20,7 +20,7 @@ impl World {
         let (mut arrived, mut maybe) = (0, 0);
         for lane in cell.shard.lanes() {
             let stats = lane.stats();
-            arrived += stats.delivered + stats.stored + stats.dead_lettered + stats.lost;
+            arrived += stats.delivered + stats.stored + stats.dead_lettered + stats.lost + stats.returned;
             maybe += stats.maybe_duplicated;
         }
         assert_eq!(
@@ -62,8 +62,12 @@ impl World {
                     view.partition
                 );
                 let stored = lane.stats().stored;
+                // What is in the journal may wait there until it is a batch.
+                let topic = &self.plan.topic;
+                let gather =
+                    if self.plan.journal { topic.max_wait_time.max(topic.min_delay) } else { Duration::ZERO };
                 assert!(
-                    stored == 0 || view.link != Some(Link::Up) || next <= news + SLACK,
+                    stored == 0 || view.link != Some(Link::Up) || next <= news + gather + SLACK,
                     "{stored} events are stored for lane {:?} and left alone from {news:?} to {next:?}; {lane:#?}",
                     view.partition
                 );
@@ -145,7 +149,7 @@ impl World {
                     let gone = !durable
                         && life.acknowledged == 0
                         && self.process.as_ref().is_some_and(|p| p.abandoned);
-                    assert!(life.lost || gone, "the receipt of {id} says lost");
+                    assert!(life.lost || gone || life.returned, "the receipt of {id} says lost");
                 }
                 Some(other) => panic!("the receipt of {id} says {other:?}"),
                 None => {
@@ -189,6 +193,9 @@ impl World {
 
     /// What was only in memory is gone with the process; notes which copies that leaves behind.
     pub(crate) fn bury_memory(&mut self) {
+        self.ledger.look_into_journal();
+        // Those who still wait to hear of the journal go with the process.
+        self.ledger.lives.iter_mut().for_each(|life| life.journaled = None);
         let durable = self.plan.durable;
         let mut kept: BTreeMap<u64, u32> = BTreeMap::new();
         let mut parted: BTreeMap<u64, bool> = BTreeMap::new();
@@ -200,18 +207,21 @@ impl World {
         }
         let lives = &mut self.ledger.lives;
         for (lane, entries) in &mut self.storage.lanes {
-            let mut repeated = 0;
+            let mut repeated = BTreeSet::new();
             for entry in entries {
                 let is_copy =
                     |event: &u64| lives[*event as usize].is_done() || (lane.is_none() && parted[event]);
                 let copy = entry.events.iter().any(is_copy);
-                repeated += u32::from(copy && !entry.leftover && !entry.acknowledged);
+                if copy && !entry.leftover && !entry.acknowledged {
+                    repeated.insert(entry.replay);
+                }
                 entry.leftover |= copy;
                 entry.acknowledged = false;
             }
+            let repeated = repeated.len();
             assert!(
                 repeated <= 1,
-                "{repeated} stored batches of lane {lane:?} will be sent again after this ending"
+                "{repeated} batches of lane {lane:?} will be sent again after this ending"
             );
         }
         if !durable {
@@ -223,7 +233,8 @@ impl World {
             let copies = kept.get(&id).copied().unwrap_or(0);
             if life.is_done() {
                 life.copies = copies;
-            } else if copies == 0 && !life.lost {
+            } else if copies == 0 && !life.lost && !life.returned {
+                assert!(!life.promised, "{id} was in the journal, and is gone");
                 life.gone = true;
                 life.gone_at.get_or_insert(writes);
             } else {
@@ -304,8 +315,10 @@ impl World {
 
     /// The promises, over the whole run.
     pub(crate) fn check_history(&mut self) {
+        self.ledger.look_into_journal();
         for (id, life) in (0..).zip(&self.ledger.lives) {
-            assert!(life.is_done() || life.lost || life.gone, "{id} is nowhere: {life:#?}");
+            assert!(life.is_done() || life.lost || life.gone || life.returned, "{id} is nowhere: {life:#?}");
+            assert!(!life.returned || life.written.is_empty(), "{id} was given back, and is in the log");
             assert!(
                 life.acknowledged == 0 || !life.written.is_empty(),
                 "{id} was acknowledged and is not in the log"

@@ -1,7 +1,11 @@
 //! What is known about each event, kept apart from the machines under test.
 
 use std::collections::BTreeMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
 
+use kafka_batcher_core::journal::Journaled;
 use kafka_batcher_core::{Batch, Moment, Outcome, Receipt, Record, RecordRef};
 
 use super::dice::Dice;
@@ -15,6 +19,12 @@ pub(crate) struct Life {
     /// Bytes it takes in a batch, at least.
     pub(crate) size: usize,
     pub(crate) receipt: Option<Receipt>,
+    /// Whether it is in the journal, until that is known.
+    pub(crate) journaled: Option<Journaled>,
+    /// It is in the journal: its adder was told so.
+    pub(crate) promised: bool,
+    /// It was given back to its adder.
+    pub(crate) returned: bool,
     pub(crate) outcome: Option<Outcome>,
     /// Each time it came into the log: partition and order over all partitions.
     pub(crate) written: Vec<(u32, u64)>,
@@ -87,7 +97,13 @@ impl Ledger {
         Draft { key, record, receipt: dice.chance(40), flush: dice.chance(2) }
     }
 
-    pub(crate) fn accepted(&mut self, draft: Draft, receipt: Option<Receipt>, now: Moment) -> u64 {
+    pub(crate) fn accepted(
+        &mut self,
+        draft: Draft,
+        receipt: Option<Receipt>,
+        journaled: Option<Journaled>,
+        now: Moment,
+    ) -> u64 {
         let id = self.lives.len() as u64;
         if receipt.is_some() {
             self.open_receipts.push(id);
@@ -98,6 +114,9 @@ impl Ledger {
             key: draft.key,
             accepted_at: now,
             receipt,
+            journaled,
+            promised: false,
+            returned: false,
             outcome: None,
             written: Vec::new(),
             acknowledged: 0,
@@ -112,6 +131,19 @@ impl Ledger {
             refused: false,
         });
         id
+    }
+
+    /// Asks for each event that was last seen on its way to the journal whether it is there.
+    pub(crate) fn look_into_journal(&mut self) {
+        for life in &mut self.lives {
+            let Some(journaled) = &mut life.journaled else { continue };
+            match Pin::new(journaled).poll(&mut Context::from_waker(Waker::noop())) {
+                Poll::Ready(Ok(())) => life.promised = true,
+                Poll::Ready(Err(_)) => life.returned = true,
+                Poll::Pending => continue,
+            }
+            life.journaled = None;
+        }
     }
 
     pub(crate) fn life(&mut self, id: u64) -> &mut Life {

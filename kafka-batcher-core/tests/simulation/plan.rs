@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use kafka_batcher_core::config::{KafkaConfig, OnUnavailable, Timing, TopicConfig, TopicSettings};
+use kafka_batcher_core::config::{
+    Durability, KafkaConfig, OnUnavailable, Timing, TopicConfig, TopicSettings,
+};
 use kafka_batcher_core::{Moment, PartitionStrategy};
 
 use super::dice::Dice;
@@ -15,6 +17,7 @@ pub(crate) struct Plan {
     pub(crate) memory_events: usize,
     pub(crate) window: u32,
     pub(crate) durable: bool,
+    pub(crate) journal: bool,
     /// A key determines the partition.
     pub(crate) keyed: bool,
     pub(crate) partitions: u32,
@@ -115,19 +118,22 @@ impl Plan {
             .max_batch_bytesize(max_bytes)
             .allow_topic_auto_creation(dice.chance(50))
             .sequence_header(dice.chance(30))
+            .durability(if dice.chance(25) { Durability::Journal } else { Durability::Memory })
             .on_unavailable(if dice.chance(15) { OnUnavailable::Reject } else { OnUnavailable::Store });
         let config = config.with_topic(topic);
         config.validate().expect("the plan's settings are legal");
         let topic = config.topics().expect("the plan's settings are legal").remove(0);
         let broker_limit =
             if dice.chance(20) { dice.between(180, max_bytes as u64) as usize } else { usize::MAX };
+        let journal = topic.durability == Durability::Journal;
         let plan = Self {
+            journal,
             exists: !topic.allow_topic_auto_creation || dice.chance(50),
             topic,
             timing: config.timing(),
             memory_events: if dice.chance(15) { dice.between(5, 60) as usize } else { usize::MAX },
             window: if dice.chance(25) { 3 } else { 1 },
-            durable: dice.chance(70),
+            durable: journal || dice.chance(70),
             keyed,
             partitions,
             broker_limit,

@@ -88,6 +88,8 @@ pub(crate) struct View {
     pub(crate) flights: BTreeMap<FlightId, (Vec<u64>, bool)>,
     pub(crate) appending: Option<Vec<u64>>,
     pub(crate) recovering: bool,
+    /// How often storage was read.
+    pub(crate) reads: u64,
     pub(crate) burying: Option<u64>,
     /// Told to the lane, when, and the last time something failed.
     pub(crate) link: Option<Link>,

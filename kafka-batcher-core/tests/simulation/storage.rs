@@ -24,6 +24,8 @@ pub(crate) struct Entry {
     pub(crate) events: Vec<u64>,
     /// The lane has acknowledged it; whether that arrived is another matter.
     pub(crate) acknowledged: bool,
+    /// Batches that were read together for one replay have the same number.
+    pub(crate) replay: u64,
     /// An earlier process left it although something of it had already arrived.
     pub(crate) leftover: bool,
 }
@@ -60,15 +62,29 @@ impl Storage {
             stored,
             events,
             acknowledged: false,
+            replay: 0,
             leftover: false,
         });
         Ok(id)
     }
 
-    pub(crate) fn next(&mut self, lane: Partition, after: Option<EntryId>) -> Option<(EntryId, StoredBatch)> {
-        let entries = self.lanes.get(&lane)?;
-        let entry = entries.iter().find(|entry| after.is_none_or(|after| entry.id > after))?;
-        Some((entry.id, entry.stored.clone()))
+    pub(crate) fn next_few(
+        &mut self,
+        lane: Partition,
+        after: Option<EntryId>,
+        max_bytes: usize,
+    ) -> Vec<(EntryId, StoredBatch)> {
+        let mut bytes = 0;
+        let entries = self.lanes.get(&lane).into_iter().flatten();
+        entries
+            .filter(|entry| after.is_none_or(|after| entry.id > after))
+            .take_while(|entry| {
+                let first = bytes == 0;
+                bytes += entry.stored.batch.byte_len();
+                first || bytes <= max_bytes
+            })
+            .map(|entry| (entry.id, entry.stored.clone()))
+            .collect()
     }
 
     pub(crate) fn acknowledge(&mut self, lane: Partition, id: EntryId) {

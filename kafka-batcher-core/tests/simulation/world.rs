@@ -63,6 +63,7 @@ pub(crate) enum Item {
     Recover {
         at: Place,
         after: Option<EntryId>,
+        max_bytes: usize,
     },
     Acknowledge {
         process: u32,
@@ -216,7 +217,9 @@ impl World {
             Item::Append { at, stored, events } if self.is_current(at.process) => {
                 self.appended(at, stored, events)
             }
-            Item::Recover { at, after } if self.is_current(at.process) => self.recovered(at, after),
+            Item::Recover { at, after, max_bytes } if self.is_current(at.process) => {
+                self.recovered(at, after, max_bytes);
+            }
             Item::Bury { at, event, kind } if self.is_current(at.process) => self.buried(at, event, kind),
             Item::Acknowledge { process, lane, id }
                 if self.is_current(process) && self.storage.works(&self.plan, self.now).is_ok() =>
@@ -345,6 +348,7 @@ impl World {
 
     /// The process is gone, and what it was at may or may not have happened.
     fn end_process(&mut self, orderly: bool) {
+        self.ledger.look_into_journal();
         self.check_receipts(orderly);
         if orderly {
             self.check_report();
