@@ -160,6 +160,20 @@ async fn a_connection_that_broke_unnoticed_does_not_fail_the_next_count() {
 }
 
 #[tokio::test]
+async fn a_client_that_hangs_is_replaced_in_time_for_the_call() {
+    let [first, second] = [(); 2].map(|()| FakeBroker::start(Login::Open, &[]));
+    let endpoints = format!("{},{}", first.address(), second.address());
+    let producer = producer(&KafkaConfig::new(endpoints).connect_timeout(Duration::from_secs(1)));
+    producer.connect(LONG).await.unwrap();
+    let (hung, other) = if first.lists() > 0 { (&first, &second) } else { (&second, &first) };
+    hung.set_deaf(true);
+    let start = Instant::now();
+    assert_eq!(producer.partition_count("t", LONG).await.unwrap().get(), 1);
+    assert!(start.elapsed() < Duration::from_secs(3), "took {:?}", start.elapsed());
+    assert!(other.lists() > 0);
+}
+
+#[tokio::test]
 async fn creating_a_topic_ends_in_time() {
     let setup = Setup::new(LONG);
     let topic = topic(TopicSettings::new("new").allow_topic_auto_creation(true));

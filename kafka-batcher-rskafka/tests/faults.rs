@@ -223,6 +223,7 @@ async fn waiting_for_the_batch_before_ends_in_time() {
     tokio::time::sleep(Duration::from_millis(100)).await;
     let second = setup.produce_within(&request("t", 0, numbered(2, 1)), SHORT / 2).await.unwrap_err();
     not_written(&second);
+    assert!(second.to_string().contains("for the batch before"), "{second}");
     maybe_written(&first.await.unwrap().unwrap_err());
 }
 
