@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::num::NonZeroU32;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 
 use crate::batch::Batch;
-use crate::config::TopicConfig;
+use crate::config::{RequiredAcks, TopicConfig};
 use crate::record::Record;
 
 /// A Kafka client: starts, tells partition counts, and sends batches.
@@ -57,7 +58,8 @@ pub trait Producer: Send + Sync + fmt::Debug {
     async fn produce(&self, request: &ProduceRequest, timeout: Duration)
     -> Result<Delivered, ProduceFailure>;
 
-    /// Ends the client: everything in flight is answered, threads are stopped.
+    /// Ends the client: everything in flight is answered, threads are stopped. What is asked of it from then on fails
+    /// as [`ErrorKind::Fatal`], with nothing written.
     async fn close(&self, timeout: Duration);
 }
 
@@ -311,6 +313,7 @@ impl ProduceFailure {
 pub struct MemoryProducer {
     partitions: NonZeroU32,
     logs: Mutex<Logs>,
+    closed: AtomicBool,
 }
 
 /// What is in each partition of each topic.
@@ -320,7 +323,7 @@ impl MemoryProducer {
     /// A producer whose topics have so many partitions.
     #[must_use]
     pub fn new(partitions: NonZeroU32) -> Self {
-        Self { partitions, logs: Mutex::default() }
+        Self { partitions, logs: Mutex::default(), closed: AtomicBool::new(false) }
     }
 
     /// What was sent to a partition, in order; a record's place is its offset.
@@ -332,6 +335,13 @@ impl MemoryProducer {
     fn logs(&self) -> MutexGuard<'_, Logs> {
         self.logs.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn open(&self) -> Result<(), ProduceError> {
+        if self.closed.load(Relaxed) {
+            return Err(ProduceError::new(ErrorKind::Fatal, "the producer is closed"));
+        }
+        Ok(())
+    }
 }
 
 #[async_trait]
@@ -341,15 +351,15 @@ impl Producer for MemoryProducer {
     }
 
     async fn connect(&self, _timeout: Duration) -> Result<(), ProduceError> {
-        Ok(())
+        self.open()
     }
 
     async fn partition_count(&self, _topic: &str, _timeout: Duration) -> Result<NonZeroU32, ProduceError> {
-        Ok(self.partitions)
+        self.open().map(|()| self.partitions)
     }
 
     async fn create_topic(&self, _topic: &TopicConfig, _timeout: Duration) -> Result<(), ProduceError> {
-        Ok(())
+        self.open()
     }
 
     async fn produce(
@@ -357,6 +367,7 @@ impl Producer for MemoryProducer {
         request: &ProduceRequest,
         _timeout: Duration,
     ) -> Result<Delivered, ProduceFailure> {
+        self.open().map_err(|error| ProduceFailure::whole(error, Persistence::NotPersisted))?;
         if request.partition >= self.partitions.get() {
             let message = format!("partition {} of {} partitions", request.partition, self.partitions);
             let error = ProduceError::new(ErrorKind::UnknownTopic, message);
@@ -364,10 +375,13 @@ impl Producer for MemoryProducer {
         }
         let mut logs = self.logs();
         let log = logs.entry((Arc::clone(&request.topic.topic_name), request.partition)).or_default();
-        let base_offset = i64::try_from(log.len()).ok();
+        let told = request.topic.required_acks != RequiredAcks::None;
+        let base_offset = i64::try_from(log.len()).ok().filter(|_| told);
         log.extend(request.batch.records().map(|record| record.to_owned()));
         Ok(Delivered::at(base_offset))
     }
 
-    async fn close(&self, _timeout: Duration) {}
+    async fn close(&self, _timeout: Duration) {
+        self.closed.store(true, Relaxed);
+    }
 }
