@@ -319,10 +319,14 @@ impl Reactor {
     fn route(&mut self, flight: FlightId, batch: &Batch, tickets: Option<&Tickets>) {
         let topic = Arc::clone(&self.topic);
         let Some(partitions) = self.machine.partitions() else { return };
+        let mut spread = 0;
         let routed =
             route(batch, tickets, |event| match contained(|| topic.router.assigned(partitions, event)) {
                 Ok(Ok(Some(partition))) => Ok(partition),
-                Ok(Ok(None)) => Ok(topic.router.spread(partitions)),
+                Ok(Ok(None)) => {
+                    spread += 1;
+                    Ok(topic.router.spread_behind(spread - 1, topic.config.batch_size, partitions))
+                }
                 Ok(Err(error)) => Err(error.to_string()),
                 Err(panic) => Err(format!("the partitioner panicked: {panic}")),
             });

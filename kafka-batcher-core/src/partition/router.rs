@@ -84,6 +84,16 @@ impl Router {
         }
     }
 
+    /// A partition for an event that belongs to none, behind `before` such events that are routed with it: so many of
+    /// them as make a batch stay together, however many came before there were partitions.
+    #[must_use]
+    pub fn spread_behind(&self, before: u32, batch_size: NonZeroU32, partitions: NonZeroU32) -> u32 {
+        if before > 0 && before % batch_size == 0 {
+            self.batch_left(partitions);
+        }
+        self.spread(partitions)
+    }
+
     /// Whether the partition of a spread batch may also be another one than [`spread`](Self::spread) said.
     #[must_use]
     pub const fn may_choose(&self) -> bool {
@@ -195,6 +205,17 @@ mod tests {
             }
             assert!(counts.iter().all(|c| (40..200).contains(c)), "{strategy}: {counts:?}");
         }
+    }
+
+    #[test]
+    fn many_events_that_are_routed_at_once_do_not_all_go_to_one_partition() {
+        let router = Router::new("t".into(), PartitionStrategy::Sticky, 7);
+        let (batch, partitions) = (NonZeroU32::new(10).unwrap(), NonZeroU32::new(4).unwrap());
+        let chosen: Vec<u32> = (0..100).map(|n| router.spread_behind(n, batch, partitions)).collect();
+        for tens in chosen.chunks(10) {
+            assert!(tens.iter().all(|partition| *partition == tens[0]), "{chosen:?}");
+        }
+        assert!(chosen.iter().any(|partition| *partition != chosen[0]), "{chosen:?}");
     }
 
     #[test]

@@ -307,9 +307,14 @@ impl World {
         let process = self.process();
         assert!(process.routing.is_none(), "a batch is routed while another is on its way");
         let Some(partitions) = process.collector.partitions() else { panic!("nothing can be routed yet") };
-        let router = &process.router;
+        let (mut spread, batch_size) = (0, self.plan.topic.batch_size);
+        let router = &self.process.as_ref().expect("a process runs").router;
         let routed = route(batch, tickets, |event| match router.assigned(partitions, event) {
-            Ok(partition) => Ok(partition.unwrap_or_else(|| router.spread(partitions))),
+            Ok(Some(partition)) => Ok(partition),
+            Ok(None) => {
+                spread += 1;
+                Ok(router.spread_behind(spread - 1, batch_size, partitions))
+            }
             Err(error) => Err(error.to_string()),
         });
         for (partition, (part, tickets)) in routed.parts {
