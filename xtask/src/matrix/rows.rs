@@ -9,13 +9,13 @@ use std::path::Path;
 
 use super::features::{Choice, resolve};
 use super::needs::{self, Need};
-use super::sets::{self, Extent, Libraries};
+use super::sets::{self, Extent};
 use crate::broker;
 use crate::error::{Context, Result};
 use crate::workspace::{Package, Workspace};
 
 const CORE: &str = "kafka-batcher-core";
-const TESTKIT: &str = "kafka-batcher-testkit";
+pub(crate) const TESTKIT: &str = "kafka-batcher-testkit";
 /// The feature of the test kit that is an in-process broker.
 const EMBEDDED: &str = "embedded";
 /// Packages that are neither a client of Kafka nor a storage, hence no backend.
@@ -71,13 +71,12 @@ impl Row {
 
 /// All rows of choices of features, in the order in which the packages build on each other.
 pub(crate) fn all(workspace: &Workspace, extent: Extent) -> Result<Vec<Row>> {
-    let mut libraries = Libraries::new();
     let mut rows = Vec::new();
     for package in in_order(workspace) {
         let mut sources = String::new();
         read_sources(package.folder(), &mut sources)?;
         let mentioned = |feature: &str| mentions(&sources, feature);
-        for (choice, what) in sets::of_package(workspace, package, &mentioned, extent, &mut libraries) {
+        for (choice, what) in sets::of_package(workspace, package, &mentioned, extent) {
             let mut row = row(workspace, package, choice, what);
             row.kills_brokers = sources.contains(broker::CTL);
             rows.push(row);

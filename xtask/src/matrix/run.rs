@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::libtest::{self, Outcome, Skip};
 use super::needs;
-use super::rows::{Row, What};
+use super::rows::{Row, TESTKIT, What};
 use crate::broker::{self, Session, security};
 use crate::children::{self, End};
 use crate::error::{Context, Result};
@@ -127,6 +127,10 @@ impl<'a> Runner<'a> {
             command.args(row.tests.iter().flat_map(|test| ["--test", test]));
             // A test that passes says only there why it has skipped.
             command.args(["--no-fail-fast", "--", "--show-output"]);
+        }
+        if row.package == TESTKIT && std::env::var_os("RUST_TEST_THREADS").is_none() {
+            // Hundreds of tests that do little but wait for what is wrong on purpose.
+            command.env("RUST_TEST_THREADS", "8");
         }
         command.env("CARGO_TERM_COLOR", "never").env_remove(broker::CTL).env_remove(security::ROW);
         match self.session.map(Session::security) {

@@ -2,8 +2,8 @@
 //!
 //! The product is none, each, pairs and all, of which nobody wants to wait for all: every choice that touches
 //! librdkafka's own features compiles that C library anew, for most of a minute. So [`Extent::Usual`] tests what adds
-//! something of ours, and all features together; compiles what is only passed on to a library; and leaves out what would
-//! need one more librdkafka.
+//! another crate of ours, and all features together; compiles what only adds a `cfg` or is passed on to a library; and
+//! leaves pairs to [`Extent::Full`].
 
 use std::collections::BTreeSet;
 
@@ -23,30 +23,14 @@ pub(crate) enum Extent {
     Full,
 }
 
-/// Librdkafkas that have a row already, by their features; without any there is always one.
-#[derive(Debug)]
-pub(crate) struct Libraries(BTreeSet<Vec<String>>);
-
-impl Libraries {
-    pub(crate) fn new() -> Self {
-        Self(BTreeSet::from([Vec::new()]))
-    }
-
-    fn of(resolved: &Resolved) -> Vec<String> {
-        let features = resolved.foreign().filter(|(name, _)| *name == needs::LIBRARY);
-        features.map(|(_, feature)| feature.to_owned()).collect()
-    }
-}
-
 /// The choices for a package, without two that are the same in other words.
 pub(crate) fn of_package(
     workspace: &Workspace,
     package: &Package,
     mentioned: &dyn Fn(&str) -> bool,
     extent: Extent,
-    libraries: &mut Libraries,
 ) -> Vec<(Choice, What)> {
-    let mut sets = Sets { workspace, package, mentioned, libraries, seen: Vec::new(), choices: Vec::new() };
+    let mut sets = Sets { workspace, package, mentioned, seen: Vec::new(), choices: Vec::new() };
     sets.add(Choice::Default, What::Test);
     if package.is_published() && package.features.keys().any(|name| name != "default") {
         match extent {
@@ -63,7 +47,6 @@ struct Sets<'a> {
     package: &'a Package,
     /// Whether some `cfg` of the package asks for the feature.
     mentioned: &'a dyn Fn(&str) -> bool,
-    libraries: &'a mut Libraries,
     seen: Vec<Resolved>,
     choices: Vec<(Choice, What)>,
 }
@@ -78,7 +61,6 @@ impl Sets<'_> {
         // `default` itself makes no difference.
         let same = |other: &Resolved| plain(other, self.package) == plain(&resolved, self.package);
         if !self.seen.iter().any(same) {
-            self.libraries.0.insert(Libraries::of(&resolved));
             self.choices.push((choice, what));
             self.seen.push(resolved);
         }
@@ -94,9 +76,16 @@ impl Sets<'_> {
             is_passed_on(workspace, package, name, base)
         });
         // Dev-dependencies would bring back what is passed on.
-        self.add(Choice::Only(Vec::new()), if ours.is_empty() { What::Check } else { What::Test });
+        let none = Choice::Only(Vec::new());
+        let what = if ours.is_empty() { What::Check } else { self.unless_tested(&none) };
+        self.add(none, what);
+        // All together have the code that a feature adds, and the first rows have what is there without it.
+        let matters = !ours.is_empty() || features(package).any(|feature| (self.mentioned)(feature));
+        self.add(self.all(), if matters { What::Test } else { What::Check });
         for feature in &ours {
-            self.add(Choice::Only(vec![(*feature).clone()]), What::Test);
+            let choice = Choice::Only(vec![(*feature).clone()]);
+            let what = self.unless_tested(&choice);
+            self.add(choice, what);
         }
         // Together with the default: without a backend they would do nothing. Apart by what they need, so that those
         // that need nothing are built everywhere.
@@ -117,16 +106,16 @@ impl Sets<'_> {
         for (_, group) in groups {
             self.add(Choice::With(group), What::Check);
         }
-        // All together have the code that a feature adds, and the first rows have what is there without it.
-        let matters = !ours.is_empty() || features(package).any(|feature| (self.mentioned)(feature));
-        self.add(self.all(), if matters { What::Test } else { What::Check });
-        for choice in self.singles_and_pairs() {
-            let is_cheap = self.need(&choice) != Some(Need::Vendored)
-                && self.libraries.0.contains(&Libraries::of(&self.resolve(&choice)));
-            if is_cheap {
-                self.add(choice, What::Check);
-            }
-        }
+    }
+
+    /// Whether to test a choice: only compiles it where the same crates of ours are tested together already. What a `cfg`
+    /// adds is tested with all features.
+    fn unless_tested(&self, choice: &Choice) -> What {
+        let crates = |resolved: &Resolved| resolved.packages().map(str::to_owned).collect::<BTreeSet<_>>();
+        let these = crates(&self.resolve(choice));
+        let tested = self.choices.iter().filter(|(_, what)| *what == What::Test);
+        let same = tested.map(|(choice, _)| crates(&self.resolve(choice))).any(|other| other == these);
+        if same { What::Check } else { What::Test }
     }
 
     fn full(&mut self) {
@@ -242,16 +231,10 @@ mod tests {
     fn choices(package: &str, mentioned: &[&str], extent: Extent) -> Vec<(String, &'static str)> {
         let workspace = example();
         let package = workspace.package(package).unwrap();
-        of_package(
-            &workspace,
-            package,
-            &|feature| mentioned.contains(&feature),
-            extent,
-            &mut Libraries::new(),
-        )
-        .iter()
-        .map(|(choice, what)| (choice.label(), what.name()))
-        .collect()
+        of_package(&workspace, package, &|feature| mentioned.contains(&feature), extent)
+            .iter()
+            .map(|(choice, what)| (choice.label(), what.name()))
+            .collect()
     }
 
     fn usual(package: &str, mentioned: &[&str]) -> Vec<(String, &'static str)> {
@@ -273,33 +256,29 @@ mod tests {
         let passed_on = [
             ("default", "test"),
             ("none", "check"),
+            ("all", "check"),
             ("default,zstd", "check"),
             ("default,ssl", "check"),
-            ("all", "check"),
         ];
         assert_eq!(usual("kafka-batcher-rdkafka", &[]), expected(&passed_on));
         // Sources that ask for the feature may do something else with it.
-        assert_eq!(usual("kafka-batcher-rdkafka", &["ssl"])[4], ("all".to_owned(), "test"));
+        assert_eq!(usual("kafka-batcher-rdkafka", &["ssl"])[2], ("all".to_owned(), "test"));
     }
 
     #[test]
-    fn features_that_add_something_of_ours_are_tested_alone_and_all_together() {
+    fn features_that_add_a_crate_of_ours_are_tested_alone_and_all_together() {
         assert_eq!(
             usual("kafka-batcher", &[]),
             // `rdkafka` alone is the default, and `ssl` and `zstd` have their rows with the adapter.
-            expected(&[("default", "test"), ("none", "test"), ("all", "test"), ("ssl", "check")])
+            expected(&[("default", "test"), ("none", "test"), ("all", "test")])
         );
         let mentioned = usual("kafka-batcher", &["ssl"]);
         assert!(mentioned.contains(&("default,ssl".into(), "check")), "a source asks for it: {mentioned:?}");
-        assert_eq!(
-            usual("kafka-batcher-testkit", &[]),
-            expected(&[("default", "test"), ("embedded", "test")])
-        );
+        assert_eq!(usual("kafka-batcher-testkit", &[]), expected(&[("default", "test"), ("all", "test")]));
     }
 
     #[test]
-    fn pairs_wait_for_the_full_matrix_if_they_need_a_library_of_their_own() {
-        // {libz, ssl} is compiled for its row in the usual matrix, and {ssl, zstd} for none.
+    fn pairs_wait_for_the_full_matrix() {
         assert!(!usual("kafka-batcher-rdkafka", &[]).contains(&("ssl,zstd".into(), "check")));
         let full = [
             ("default", "test"),
