@@ -4,13 +4,13 @@ mod common;
 
 use std::time::Duration;
 
-use common::lines::Lines;
 use common::*;
 use kafka_batcher_core::Producer;
 use kafka_batcher_core::config::{
     Compression, KafkaConfig, RequiredAcks, Sasl, SaslMechanism, Tls, TopicSettings,
 };
 use kafka_batcher_rdkafka::{RdkafkaProducer, SetupError};
+use kafka_batcher_testkit::lines::Lines;
 
 const SECRET: &str = "hunter2-hunter2";
 
@@ -123,7 +123,7 @@ fn features_that_are_not_built_in_are_named() {
 
 #[tokio::test]
 async fn secrets_are_shown_nowhere() {
-    let lines = Lines::keep();
+    let lines = Lines::keep().unwrap();
     let broker = kafka_batcher_testkit::embedded::EmbeddedBroker::start(1).unwrap();
     let config = KafkaConfig::new(broker.bootstrap())
         .sasl(Sasl::new(SaslMechanism::Plain, "me", SECRET))

@@ -8,6 +8,7 @@
 //! | [`conformance`] | | a suite of tests for every trait |
 //! | [`proxy`] | | a TCP proxy that cuts, swallows, stalls, throttles and resets |
 //! | [`scripted`] | | a producer and a storage that fail, hang and lose answers as scripted |
+//! | [`lines`] | | log lines, and whether a secret is in one |
 //! | [`clock`] | | a clock for the core's state machines that is moved by hand |
 //! | [`embedded`] | `embedded` | a Kafka broker inside the test's own process, with faults on demand |
 //! | [`reader`] | `embedded` | reads a whole topic back, from that broker or from a real one |
@@ -31,6 +32,7 @@ pub mod clock;
 pub mod conformance;
 #[cfg(feature = "embedded")]
 pub mod embedded;
+pub mod lines;
 pub mod proxy;
 #[cfg(feature = "embedded")]
 pub mod reader;

@@ -2,7 +2,6 @@
 #![allow(dead_code, unreachable_pub, reason = "every test file is a crate of its own and uses a part of it")]
 
 pub mod ledger;
-pub mod lines;
 pub mod stopwatch;
 
 use std::sync::Arc;

@@ -24,7 +24,7 @@ const NO_BACKENDS: &[&str] =
 /// What an adapter may call the feature that a secured cluster needs.
 const SECURITY_FEATURES: &[&str] = &["tls", "ssl"];
 /// The test programs that a secured cluster is for; an adapter is what has the first one.
-const SECURITY_TESTS: &[&str] = &["conformance", "security"];
+const SECURITY_TESTS: &[&str] = &["conformance", "security", "secrets"];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum What {

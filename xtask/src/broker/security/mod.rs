@@ -1,6 +1,6 @@
 //! A cluster that has to be talked into letting one in: TLS, mutual TLS, SASL, and rights.
 //!
-//! Keys, certificates, users and tokens are made for each cluster, under `target/`; [`file`] says what tests are told of
+//! Keys, certificates, users and tokens are made for each cluster, under `target/`; [`mod@file`] says what tests are told of
 //! them. [`listeners`] has the ways in, beside the plain one that nodes use among themselves.
 
 mod certificates;
