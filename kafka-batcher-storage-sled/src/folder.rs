@@ -5,7 +5,8 @@
 //! FORMAT           which release may read this
 //! MARKS            how far each lane was written and acknowledged
 //! RESERVE          nothing; given up to open and drain on a full disk
-//! gen-0000000001/  a sled database; with READY in it once it is complete, SEALED once nothing is added any more
+//! gen-0000000001/  a sled database; with READY in it once it is whole; SEALED once nothing is added any more:
+//!                  what is in it; SUSPECT after writing to it failed
 //! copy-…/          what the youngest of them was before sled opened it, until that is known to have gone well
 //! quarantine-…/    damaged ones, after what was left in them was saved; never deleted here
 //! deleting-…/      on its way out
@@ -24,6 +25,7 @@ const FORMAT_NAME: &str = "kafka-batcher spool";
 
 pub(crate) const READY: &str = "READY";
 pub(crate) const SEALED: &str = "SEALED";
+pub(crate) const SUSPECT: &str = "SUSPECT";
 const RESERVE: &str = "RESERVE";
 
 /// Makes an empty file that only its owner may read.
@@ -176,11 +178,16 @@ pub(crate) fn copy_dir(dir: &Path, number: u64) -> PathBuf {
     dir.join(format!("copy-{number:010}"))
 }
 
-/// Writes a mark file into a folder, and forces it and all else in there to the disk.
-pub(crate) fn put_flag(dir: &Path, name: &str, disk: bool) -> io::Result<()> {
-    let flag = create_file(&dir.join(name))?;
+/// Writes a file into a folder, empty or with a text, and forces it and its name to the disk.
+pub(crate) fn put_flag(dir: &Path, name: &str, text: &[u8], disk: bool) -> io::Result<()> {
+    let new = dir.join(format!("{name}.new"));
+    let mut flag = create_file(&new)?;
+    flag.write_all(text)?;
     if disk {
         flag.sync_all()?;
+    }
+    fs::rename(new, dir.join(name))?;
+    if disk {
         sync_dir(dir, true)?;
         if let Some(parent) = dir.parent() {
             sync_dir(parent, true)?;
@@ -332,7 +339,7 @@ mod tests {
         let gen1 = generation_dir(dir.path(), 1);
         create_dir(&gen1).unwrap();
         fs::write(gen1.join("db"), "whole").unwrap();
-        put_flag(&gen1, READY, true).unwrap();
+        put_flag(&gen1, READY, b"", true).unwrap();
         copy_generation(dir.path(), 1).unwrap();
         fs::write(gen1.join("db"), "half").unwrap();
         assert_eq!(clean_up(dir.path()).unwrap().0, [1]);

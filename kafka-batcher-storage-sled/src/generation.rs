@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -12,8 +13,8 @@ use std::time::{Duration, Instant};
 
 use crate::error::is_full;
 use crate::faults::{Faults, Step};
-use crate::folder::{self, READY, SEALED};
-use crate::record::{Assembly, Chunk, Count, Kind, Place, Stored};
+use crate::folder::{self, READY, SEALED, SUSPECT};
+use crate::record::{Assembly, Chunk, Count, Kind, Place, Reader, Stored};
 
 /// Longest time sled may take to open: its threads may be gone after a panic, and then it waits for ever.
 const OPEN_LIMIT: Duration = Duration::from_secs(120);
@@ -74,6 +75,10 @@ pub(crate) struct Generation {
     file: File,
     extents: Mutex<HashMap<(Kind, u32), Extent>>,
     sealed: AtomicBool,
+    suspect: AtomicBool,
+    gone: AtomicBool,
+    /// It was searched for records that sled has lost.
+    pub(crate) searched: AtomicBool,
     disk_bytes: AtomicU64,
     disk: bool,
     faults: Faults,
@@ -147,14 +152,20 @@ impl Generation {
         folder::create_dir(&path)?;
         let generation = Self::load(path, number, disk, faults)?;
         generation.force_all()?;
-        folder::put_flag(&generation.dir, READY, disk)?;
+        folder::put_flag(&generation.dir, READY, b"", disk)?;
         Ok(generation)
     }
 
-    /// Opens a generation that is there.
+    /// Takes a generation that is there; a sealed one is opened only when it is read.
     pub(crate) fn open(dir: &Path, number: u64, disk: bool, faults: &Faults) -> Result<Self> {
-        let generation = Self::load(folder::generation_dir(dir, number), number, disk, faults)?;
-        generation.sealed.store(is_sealed(dir, number), Relaxed);
+        let path = folder::generation_dir(dir, number);
+        if let Some(extents) = sealed_extents(&path) {
+            let generation = Self::new(path, number, None, disk, faults)?;
+            generation.sealed.store(true, Relaxed);
+            *generation.extents() = extents;
+            return Ok(generation);
+        }
+        let generation = Self::load(path, number, disk, faults)?;
         let extents = generation.find_extents()?;
         *generation.extents() = extents;
         Ok(generation)
@@ -162,15 +173,23 @@ impl Generation {
 
     fn load(dir: PathBuf, number: u64, disk: bool, faults: &Faults) -> Result<Self> {
         let db = open_sled(&dir)?;
+        Self::new(dir, number, Some(db), disk, faults)
+    }
+
+    fn new(dir: PathBuf, number: u64, db: Option<sled::Db>, disk: bool, faults: &Faults) -> Result<Self> {
+        let dir_is_suspect = dir.join(SUSPECT).exists();
         let file = File::options().read(true).write(true).open(dir.join("db"))?;
         folder::restrict(&dir)?;
         let generation = Self {
             number,
             dir,
-            db: RwLock::new(Some(db)),
+            db: RwLock::new(db),
             file,
             extents: Mutex::default(),
             sealed: AtomicBool::new(false),
+            suspect: AtomicBool::new(dir_is_suspect),
+            gone: AtomicBool::new(false),
+            searched: AtomicBool::new(false),
             disk_bytes: AtomicU64::new(0),
             disk,
             faults: faults.clone(),
@@ -193,11 +212,74 @@ impl Generation {
     }
 
     fn with_db<T>(&self, what: &str, run: impl FnOnce(&sled::Db) -> Result<T>) -> Result<T> {
-        let db = self.db.read().unwrap_or_else(PoisonError::into_inner);
-        let Some(db) = &*db else {
-            return Err(GenerationError::Broken("the generation is closed".to_owned()));
+        // Opened here, it may be closed again before it is used, to keep few open; not for ever.
+        for _ in 0..1000 {
+            let open = self.db.read().unwrap_or_else(PoisonError::into_inner);
+            if let Some(db) = &*open {
+                return contained(what, || run(db));
+            }
+            drop(open);
+            let mut db = self.db.write().unwrap_or_else(PoisonError::into_inner);
+            if self.gone.load(Relaxed) {
+                return Err(GenerationError::Broken("the generation was taken out".to_owned()));
+            }
+            if db.is_none() {
+                *db = Some(self.open_unharmed()?);
+                folder::restrict(&self.dir)?;
+            }
+        }
+        Err(GenerationError::Failed("a generation is closed all the time".to_owned()))
+    }
+
+    /// Opens a sealed generation, and sees to it that sled cuts nothing off: where it meets damage in the last segment
+    /// of its log, it takes all behind that for torn, and writes zeros over it.
+    fn open_unharmed(&self) -> Result<sled::Db> {
+        let path = self.dir.join("db");
+        let before = std::fs::read(&path)?;
+        let opened = open_sled(&self.dir);
+        let after = std::fs::read(&path)?;
+        // What sled adds goes to where zeros were.
+        let same = |(before, after): (&u8, &u8)| *before == 0 || before == after;
+        if after.len() >= before.len() && before.iter().zip(&after).all(same) {
+            return opened;
+        }
+        let why = match opened {
+            Ok(db) => {
+                contained("close", || {
+                    drop(db);
+                    Ok(())
+                })?;
+                "sled cut off a part of it".to_owned()
+            }
+            Err(error) => error.to_string(),
         };
-        contained(what, || run(db))
+        self.file.write_all_at(&before, 0)?;
+        Err(GenerationError::Broken(why))
+    }
+
+    /// Gives the memory back that sled takes for a sealed generation; the next read opens it again.
+    pub(crate) fn close(&self) {
+        if self.is_sealed() {
+            self.end();
+        }
+    }
+
+    fn end(&self) {
+        let db = self.db.write().unwrap_or_else(PoisonError::into_inner).take();
+        let ended = contained("close", || {
+            drop(db);
+            Ok(())
+        });
+        if let Err(error) = ended {
+            tracing::warn!(%error, generation = self.number, "closing a generation of the storage");
+        }
+    }
+
+    /// It is about to be deleted or renamed: who has it open may read on, but it is not opened any more.
+    pub(crate) fn take_out(&self) {
+        let db = self.db.write().unwrap_or_else(PoisonError::into_inner);
+        self.gone.store(true, Relaxed);
+        drop(db);
     }
 
     /// Adds records, all or none, and forces them to the disk as the level says.
@@ -308,15 +390,25 @@ impl Generation {
         drop(db);
         folder::restrict(&self.dir)?;
         self.force_all()?;
-        folder::put_flag(&self.dir, SEALED, self.disk)?;
+        let extents = encode_extents(&self.extents());
+        folder::put_flag(&self.dir, SEALED, &extents, self.disk)?;
         self.measure();
         Ok(())
     }
 
     /// Writing failed: what is in here can be read, but nothing is added any more, also by later processes.
     pub(crate) fn give_up(&self) -> Result<()> {
-        self.sealed.store(true, Relaxed);
-        Ok(folder::put_flag(&self.dir, SEALED, self.disk)?)
+        self.suspect.store(true, Relaxed);
+        Ok(folder::put_flag(&self.dir, SUSPECT, b"", self.disk)?)
+    }
+
+    pub(crate) fn is_suspect(&self) -> bool {
+        self.suspect.load(Relaxed)
+    }
+
+    /// Whether records of this lane between these two, or of them, were put in here.
+    pub(crate) fn covers(&self, kind: Kind, lane: u32, from: u64, to: u64) -> bool {
+        self.extents().get(&(kind, lane)).is_some_and(|extent| extent.last > from && extent.first <= to)
     }
 
     pub(crate) fn is_sealed(&self) -> bool {
@@ -346,25 +438,53 @@ impl Generation {
 
     /// Closes it without waiting, whatever state it is in.
     pub(crate) fn abandon(&self) {
+        self.take_out();
         discard(self.db.write().unwrap_or_else(PoisonError::into_inner).take());
     }
 }
 
 impl Drop for Generation {
     fn drop(&mut self) {
-        let db = self.db.write().unwrap_or_else(PoisonError::into_inner).take();
-        if let Err(error) = contained("close", || {
-            drop(db);
-            Ok(())
-        }) {
-            tracing::warn!(%error, generation = self.number, "closing a generation of the storage");
-        }
+        self.end();
     }
+}
+
+/// What a sealed generation says is in it; `None` when it is not sealed, or what it says is damaged.
+fn sealed_extents(dir: &Path) -> Option<HashMap<(Kind, u32), Extent>> {
+    let bytes = std::fs::read(dir.join(SEALED)).ok()?;
+    let (bytes, crc) = bytes.split_last_chunk()?;
+    if crc32c::crc32c(bytes) != u32::from_be_bytes(*crc) {
+        return None;
+    }
+    let (mut reader, mut extents) = (Reader(bytes), HashMap::new());
+    for _ in 0..reader.u32()? {
+        let (kind, lane) = (Kind::from_byte(reader.u8()?)?, reader.u32()?);
+        let (first, before) = (reader.u64()?, reader.count()?);
+        let (last, after, acked) = (reader.u64()?, reader.count()?, reader.u64()?);
+        extents.insert((kind, lane), Extent { before, after, last, acked, first });
+    }
+    Some(extents)
+}
+
+fn encode_extents(extents: &HashMap<(Kind, u32), Extent>) -> Vec<u8> {
+    let mut out = u32::try_from(extents.len()).unwrap_or(u32::MAX).to_be_bytes().to_vec();
+    for ((kind, lane), Extent { before, after, last, acked, first }) in extents {
+        out.push(*kind as u8);
+        out.extend_from_slice(&lane.to_be_bytes());
+        out.extend_from_slice(&first.to_be_bytes());
+        before.put(&mut out);
+        out.extend_from_slice(&last.to_be_bytes());
+        after.put(&mut out);
+        out.extend_from_slice(&acked.to_be_bytes());
+    }
+    let crc = crc32c::crc32c(&out);
+    out.extend_from_slice(&crc.to_be_bytes());
+    out
 }
 
 /// Whether nothing is added to the generation any more.
 pub(crate) fn is_sealed(dir: &Path, number: u64) -> bool {
-    folder::generation_dir(dir, number).join(SEALED).exists()
+    sealed_extents(&folder::generation_dir(dir, number)).is_some()
 }
 
 fn assemble(assembly: &mut Assembly, key: &[u8], value: &[u8]) -> Result<Option<Stored>> {

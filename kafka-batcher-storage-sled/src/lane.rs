@@ -49,16 +49,7 @@ impl Lane {
             }
             self.recent.push_back((record.place.seq, record.after()));
         }
-        let (seq, before, after) = match record {
-            Some(record) => (record.place.seq, record.before, record.after()),
-            None => (high.0, high.1, high.1),
-        };
-        if from > self.verified.0 || seq <= self.verified.0 {
-            return None;
-        }
-        let known = self.losses.iter().filter(|(end, _)| *end > self.verified.0 && *end <= seq);
-        let known = known.fold(Count::default(), |sum, (_, lost)| sum.plus(*lost));
-        let lost = before.minus(self.verified.1).minus(known);
+        let (lost, seq, after) = self.missing(from, high, record)?;
         self.verified = (seq, after);
         if lost.batches == 0 {
             return None;
@@ -77,6 +68,27 @@ impl Lane {
         }
         self.losses.push((self.mark.high, lost));
         Some(lost)
+    }
+
+    /// What is missing between what was seen so far and this record, and where that leaves the lane; `None` when this
+    /// does not follow on what was seen.
+    fn missing(&self, from: u64, high: (u64, Count), record: Option<&Stored>) -> Option<(Count, u64, Count)> {
+        let (seq, before, after) = match record {
+            Some(record) => (record.place.seq, record.before, record.after()),
+            None => (high.0, high.1, high.1),
+        };
+        if from > self.verified.0 || seq <= self.verified.0 {
+            return None;
+        }
+        let known = self.losses.iter().filter(|(end, _)| *end > self.verified.0 && *end <= seq);
+        let known = known.fold(Count::default(), |sum, (_, lost)| sum.plus(*lost));
+        let lost = before.minus(self.verified.1).minus(known);
+        Some((lost, seq, after))
+    }
+
+    /// Whether [`saw`](Self::saw) would find something missing.
+    pub(crate) fn would_lose(&self, from: u64, high: (u64, Count), record: Option<&Stored>) -> bool {
+        self.missing(from, high, record).is_some_and(|(lost, ..)| lost.batches > 0)
     }
 
     /// What the lane had taken up to a record that was read lately.

@@ -73,8 +73,9 @@
 //! * `MARKS` also says how far each lane was written, so that a missing end shows.
 //! * The generation that was being added to is copied before sled opens it and compared afterwards; when sled has
 //!   lost something that was in the copy, the copy is what counts.
-//! * A generation that is complete was opened once more when it was sealed: sled has nothing to repair, or to cut off,
-//!   in it.
+//! * A generation that is complete is sealed: what is in it is written beside it, and it is opened again only to be
+//!   read, two at a time, as sled keeps in memory most of what it ever read. If sled changes it on opening, it is put back
+//!   as it was and searched without sled.
 //!
 //! # For operators
 //!

@@ -101,7 +101,7 @@ impl SledOptions {
         self
     }
 
-    /// Size of a generation on the disk, in bytes, instead of an eighth of the quota. For tests.
+    /// Size of a generation on the disk, in bytes, instead of a sixteenth of the quota, from 3 to 16 MiB. For tests.
     #[doc(hidden)]
     #[must_use]
     pub const fn generation_bytes(mut self, bytes: u64) -> Self {
@@ -149,7 +149,7 @@ impl SledOptions {
 
     /// Bytes on the disk after which a new generation is begun.
     pub(crate) fn generation_size(&self) -> u64 {
-        self.generation.unwrap_or_else(|| (self.quota / 8).clamp(4 * MIB, 128 * MIB))
+        self.generation.unwrap_or_else(|| (self.quota / 16).clamp(3 * MIB, 16 * MIB))
     }
 }
 

@@ -139,7 +139,7 @@ impl Spool {
     pub fn open(path: impl AsRef<Path>) -> Result<Self, SledError> {
         check_is_spool(path.as_ref())?;
         let options = SledOptions::new(path).quota(u64::MAX / 2).reserve(1024 * 1024).dead_letter_limit(None);
-        Ok(Self { engine: Engine::open(options.generation_bytes(64 * 1024 * 1024))? })
+        Ok(Self { engine: Engine::open(options)? })
     }
 
     /// What opening found and repaired, and what was found to be lost since.

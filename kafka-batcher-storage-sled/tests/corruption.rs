@@ -125,7 +125,8 @@ fn damage(spool: &Path, rng: &mut Rng) -> String {
 
 #[derive(Debug, Default)]
 struct Sum {
-    whole: u64,
+    /// Searched for in the files, in vain.
+    missed: u64,
     clean: u64,
     salvaged: u64,
     lost: u64,
@@ -139,7 +140,6 @@ async fn check(template: &Template, spool: &Path, told: &str, sum: &mut Sum) {
         let chunk = template.chunks.get(name);
         chunk.is_some_and(|chunk| files.iter().any(|file| memchr::memmem::find(file, chunk).is_some()))
     };
-    let whole: Vec<String> = template.chunks.keys().filter(|name| is_whole(name)).cloned().collect();
     let storage =
         SledStorage::open(options(spool)).unwrap_or_else(|error| panic!("{told}: not opened: {error}"));
     let (mut there, mut missing) = (0, 0);
@@ -164,10 +164,12 @@ async fn check(template: &Template, spool: &Path, told: &str, sum: &mut Sum) {
         }
         let still: usize =
             stored.iter().filter(|(id, _)| found.iter().any(|(found, _)| found.0 == *id)).count();
-        for (_, name) in stored.iter().filter(|(id, _)| !found.iter().any(|(found, _)| found.0 == *id)) {
-            assert!(!whole.contains(name), "{told}: {name} is in the files, and not found");
+        let missed = stored.iter().filter(|(id, _)| !found.iter().any(|(found, _)| found.0 == *id));
+        // A sample: searching takes its time.
+        for (_, name) in missed.step_by(stored.len() / 25 + 1) {
+            sum.missed += 1;
+            assert!(!is_whole(name), "{told}: {name} is in the files, not found: {:?}", storage.recovery());
         }
-        sum.whole += still as u64;
         there += still;
         missing += stored.len() - still;
     }
@@ -209,6 +211,16 @@ fn damaged_files_are_survived() {
     let runs = from_env("KAFKA_BATCHER_CORRUPTIONS", 60);
     let first = from_env("KAFKA_BATCHER_SEED", u64::from(std::process::id()));
     println!("{runs} corruptions, KAFKA_BATCHER_SEED={first}");
+    damage_and_check(first, runs);
+}
+
+/// Seeds that once found something: sled opened a sealed generation and did not find all that was in it.
+#[test]
+fn known_seeds_stay_good() {
+    damage_and_check(10_015, 15);
+}
+
+fn damage_and_check(first: u64, runs: u64) {
     let runtime = common::runtime();
     let templates = [(500, 0), (60, 0), (500, 20), (3, 0)];
     let templates =

@@ -152,6 +152,20 @@ async fn space_comes_back_when_it_is_drained() {
     assert!(storage.recovery().is_clean());
 }
 
+/// sled never syncs what it moves to files of its own.
+#[tokio::test]
+async fn nothing_is_too_large_for_sled() {
+    let folder = tempfile::tempdir().unwrap();
+    let storage = open(folder.path());
+    for n in 0..100 {
+        append(&storage, &lane(0), &n.to_string(), 40_000).await.unwrap();
+    }
+    for file in common::files(folder.path()) {
+        assert_ne!(file.parent().unwrap().file_name().unwrap(), "blobs", "{}", file.display());
+    }
+    assert_eq!(names(&storage, &lane(0)).await.len(), 100);
+}
+
 /// Few batches of a lane that stands still are moved together, and come back in order.
 #[tokio::test]
 async fn what_is_left_is_moved_and_stays_in_order() {

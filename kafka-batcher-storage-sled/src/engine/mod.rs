@@ -6,7 +6,8 @@ mod open;
 mod repair;
 mod space;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -23,6 +24,8 @@ use crate::report::Recovery;
 
 /// The lane of dead letters.
 pub(crate) const DEAD: u32 = 0;
+/// Sealed generations that are open at a time.
+const OPEN: usize = 2;
 /// Longest name of a topic; Kafka's own limit is 249.
 const LONGEST_TOPIC: usize = 32 * 1024;
 
@@ -41,6 +44,8 @@ struct State {
     generations: Vec<Arc<Generation>>,
     /// The one that is written to: the last of them; none after it failed.
     current: Option<Arc<Generation>>,
+    /// Sealed ones that are open, the one read last at the end.
+    open: VecDeque<Arc<Generation>>,
     next_generation: u64,
     recovery: Recovery,
     reserve: bool,
@@ -276,8 +281,17 @@ impl Engine {
             let voids = lane.mark.voids.clone();
             let generations = state.generations.clone();
             drop(state);
-            let found = find(&generations, number, from, high.0, &voids)?;
+            let found = self.find(&generations, number, from, high.0, &voids)?;
             let mut state = self.state();
+            let would_lose =
+                state.lanes.get(&number).is_some_and(|lane| lane.would_lose(from, high, found.as_ref()));
+            if would_lose {
+                // Before it is given up: sled may have lost what is still in its file.
+                drop(state);
+                let to = found.as_ref().map_or(high.0, |record| record.place.seq - 1);
+                self.search(&generations, number, from, to)?;
+                state = self.state();
+            }
             let state = &mut *state;
             let Some(lane) = state.lanes.get_mut(&number) else { return Ok(None) };
             if let Some(lost) = lane.saw(from, high, found.as_ref()) {
@@ -333,12 +347,12 @@ impl Engine {
     ) -> Result<Count, StorageError> {
         let describe = |damaged: Damaged| self.describe(&damaged.1);
         if let Some(record) =
-            find(generations, lane, seq.saturating_sub(1).max(acked), seq, voids).map_err(describe)?
+            self.find(generations, lane, seq.saturating_sub(1).max(acked), seq, voids).map_err(describe)?
         {
             return Ok(record.after());
         }
         // Lost: what follows knows what was before it.
-        let next = find(generations, lane, seq, high.0, voids).map_err(describe)?;
+        let next = self.find(generations, lane, seq, high.0, voids).map_err(describe)?;
         Ok(next.map_or(high.1, |record| record.before))
     }
 
@@ -348,36 +362,70 @@ impl Engine {
             tracing::warn!(%error, "acknowledged batches may come again after a power cut");
         }
     }
-}
 
-/// The first record of a lane behind `from` in any of the generations.
-fn find(
-    generations: &[Arc<Generation>],
-    lane: u32,
-    from: u64,
-    to: u64,
-    voids: &[(u64, u64)],
-) -> Result<Option<Stored>, Damaged> {
-    let mut best: Option<Stored> = None;
-    for generation in generations {
-        let mut from = from;
-        // Whatever is found behind the best so far is of no interest.
-        let to = best.as_ref().map_or(to, |best| best.place.seq - 1);
-        let found = loop {
-            let found = generation
-                .find(kind_of(lane), lane, from, to)
-                .map_err(|error| Damaged(generation.number, error))?;
-            match found
-                .as_ref()
-                .and_then(|record| voids.iter().find(|(a, b)| (*a..=*b).contains(&record.place.seq)))
-            {
-                Some((_, last)) => from = *last,
-                None => break found,
+    /// The first record of a lane behind `from` in any of the generations.
+    fn find(
+        &self,
+        generations: &[Arc<Generation>],
+        lane: u32,
+        from: u64,
+        to: u64,
+        voids: &[(u64, u64)],
+    ) -> Result<Option<Stored>, Damaged> {
+        let mut best: Option<Stored> = None;
+        for generation in generations {
+            let mut from = from;
+            // Whatever is behind the best so far is of no interest.
+            let to = best.as_ref().map_or(to, |best| best.place.seq - 1);
+            if !generation.covers(kind_of(lane), lane, from, to) {
+                continue;
             }
-        };
-        best = found.or(best);
+            self.keep_few_open(generation);
+            let found = loop {
+                let found = generation.find(kind_of(lane), lane, from, to);
+                let found = found.map_err(|error| Damaged(generation.number, error))?;
+                let seq = found.as_ref().map(|record| record.place.seq);
+                let void =
+                    voids.iter().find(|(first, last)| seq.is_some_and(|seq| (*first..=*last).contains(&seq)));
+                match void {
+                    Some((_, last)) => from = *last,
+                    None => break found,
+                }
+            };
+            best = found.or(best);
+        }
+        Ok(best)
     }
-    Ok(best)
+
+    /// Looks into the files of generations in which sled does not find what was put there.
+    fn search(&self, generations: &[Arc<Generation>], lane: u32, from: u64, to: u64) -> Result<(), Damaged> {
+        for generation in generations {
+            if !generation.covers(kind_of(lane), lane, from, to) || generation.searched.load(Relaxed) {
+                continue;
+            }
+            if self.has_more(generation.dir(), generation).unwrap_or(true) {
+                let what = "sled does not find what is in its file".to_owned();
+                return Err(Damaged(generation.number, GenerationError::Broken(what)));
+            }
+            generation.searched.store(true, Relaxed);
+        }
+        Ok(())
+    }
+
+    /// Closes the sealed generation that was read longest ago: sled keeps in memory most of what it ever read.
+    fn keep_few_open(&self, generation: &Arc<Generation>) {
+        if !generation.is_sealed() {
+            return;
+        }
+        let mut state = self.state();
+        state.open.retain(|other| other.number != generation.number);
+        state.open.push_back(Arc::clone(generation));
+        let oldest = if state.open.len() > OPEN { state.open.pop_front() } else { None };
+        drop(state);
+        if let Some(oldest) = oldest {
+            oldest.close();
+        }
+    }
 }
 
 impl State {

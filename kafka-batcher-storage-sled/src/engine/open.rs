@@ -195,7 +195,7 @@ impl Engine {
         if damaged {
             for (number, mark) in &mut marks {
                 // How much was acknowledged is not known any more: all that is not there, presumably.
-                let first = super::find(&generations, *number, mark.acked, mark.high, &mark.voids);
+                let first = self.find(&generations, *number, mark.acked, mark.high, &mark.voids);
                 mark.acked_count = match first {
                     Ok(Some(first)) => {
                         mark.acked = first.place.seq - 1;
@@ -255,7 +255,7 @@ impl Engine {
         for generation in generations.iter().filter(|generation| !generation.is_sealed()) {
             self.state().current = Some(Arc::clone(generation));
             let large = generation.disk_bytes() >= self.options.generation_size();
-            if large || Some(generation.number) != youngest {
+            if large || generation.is_suspect() || Some(generation.number) != youngest {
                 self.seal_current();
             }
         }

@@ -31,6 +31,7 @@ impl Engine {
         let saved = self.salvage(old.dir(), why)?;
         let mut state = self.state();
         state.generations.retain(|generation| generation.number != number);
+        state.open.retain(|generation| generation.number != number);
         if let Some(saved) = saved {
             state.generations.insert(0, saved);
         }

@@ -81,9 +81,8 @@ impl Engine {
     /// Ends the current generation; the next record begins another.
     pub(super) fn seal_current(&self) {
         let current = self.state().current.take();
-        if let Some(current) = current
-            && let Err(error) = current.seal()
-        {
+        let Some(current) = current else { return };
+        if let Err(error) = current.seal() {
             tracing::warn!(%error, "sealing a generation of the storage");
             if matches!(error, GenerationError::Broken(_))
                 && let Err(error) = self.repair_generation(current.number, &error.to_string())
@@ -91,6 +90,7 @@ impl Engine {
                 tracing::error!(%error, "a damaged generation can't be saved now");
             }
         }
+        current.close();
     }
 
     /// Bytes of records in a generation that somebody still needs.
@@ -157,7 +157,11 @@ impl Engine {
 
     /// Takes a generation out, and deletes it. Who still reads from it can go on.
     fn remove(&self, generation: &Arc<Generation>) {
-        self.state().generations.retain(|other| other.number != generation.number);
+        let mut state = self.state();
+        state.generations.retain(|other| other.number != generation.number);
+        state.open.retain(|other| other.number != generation.number);
+        drop(state);
+        generation.take_out();
         if let Err(error) = folder::delete_dir(generation.dir()) {
             tracing::warn!(%error, "a drained generation of the storage is not deleted; the next start tries again");
         }
