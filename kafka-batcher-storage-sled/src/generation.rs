@@ -3,11 +3,10 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::os::unix::fs::FileExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -15,6 +14,7 @@ use crate::error::is_full;
 use crate::faults::{Faults, Step};
 use crate::folder::{self, READY, SEALED, SUSPECT};
 use crate::record::{Assembly, Chunk, Count, Kind, Place, Reader, Stored};
+use crate::scan::Index;
 
 /// Longest time sled may take to open: its threads may be gone after a panic, and then it waits for ever.
 const OPEN_LIMIT: Duration = Duration::from_secs(120);
@@ -66,17 +66,30 @@ pub(crate) struct Extent {
     pub(crate) first: u64,
 }
 
+/// Where records are read from.
+#[derive(Debug)]
+enum Source {
+    /// While records are added.
+    Sled(sled::Db),
+    /// Once it is sealed: the files as they are. Opening them with sled again would take the more memory the more was
+    /// read, and where sled meets damage it cuts off what is behind.
+    Files(Arc<Index>),
+    /// Sealed, and not read lately; or ended.
+    Closed,
+}
+
 #[derive(Debug)]
 pub(crate) struct Generation {
     pub(crate) number: u64,
     dir: PathBuf,
-    db: RwLock<Option<sled::Db>>,
+    source: RwLock<Source>,
+    /// Something that was put in here is not found any more.
+    pub(crate) damaged: AtomicBool,
     /// sled's file, to force it to the disk.
     file: File,
     extents: Mutex<HashMap<(Kind, u32), Extent>>,
     sealed: AtomicBool,
     suspect: AtomicBool,
-    gone: AtomicBool,
     /// It was searched for records that sled has lost.
     pub(crate) searched: AtomicBool,
     disk_bytes: AtomicU64,
@@ -183,12 +196,12 @@ impl Generation {
         let generation = Self {
             number,
             dir,
-            db: RwLock::new(db),
+            source: RwLock::new(db.map_or(Source::Closed, Source::Sled)),
+            damaged: AtomicBool::new(false),
             file,
             extents: Mutex::default(),
             sealed: AtomicBool::new(false),
             suspect: AtomicBool::new(dir_is_suspect),
-            gone: AtomicBool::new(false),
             searched: AtomicBool::new(false),
             disk_bytes: AtomicU64::new(0),
             disk,
@@ -211,75 +224,49 @@ impl Generation {
         self.extents().iter().map(|(lane, extent)| (*lane, *extent)).collect()
     }
 
+    fn source(&self) -> std::sync::RwLockReadGuard<'_, Source> {
+        self.source.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn replace_source(&self, new: Source) -> Source {
+        std::mem::replace(&mut *self.source.write().unwrap_or_else(PoisonError::into_inner), new)
+    }
+
     fn with_db<T>(&self, what: &str, run: impl FnOnce(&sled::Db) -> Result<T>) -> Result<T> {
-        // Opened here, it may be closed again before it is used, to keep few open; not for ever.
-        for _ in 0..1000 {
-            let open = self.db.read().unwrap_or_else(PoisonError::into_inner);
-            if let Some(db) = &*open {
-                return contained(what, || run(db));
+        match &*self.source() {
+            Source::Sled(db) => contained(what, || run(db)),
+            Source::Files(_) | Source::Closed => {
+                Err(GenerationError::Broken("the generation was ended".to_owned()))
             }
-            drop(open);
-            let mut db = self.db.write().unwrap_or_else(PoisonError::into_inner);
-            if self.gone.load(Relaxed) {
+        }
+    }
+
+    /// Of a sealed generation, where everything is in its files; `None` for others.
+    fn index(&self) -> Result<Option<Arc<Index>>> {
+        match &*self.source() {
+            Source::Sled(_) => return Ok(None),
+            Source::Files(index) => return Ok(Some(Arc::clone(index))),
+            Source::Closed if !self.is_sealed() => return Ok(None),
+            Source::Closed => {}
+        }
+        let mut index = Index::default();
+        match index.add_dir(&self.dir, |_| true) {
+            Ok(()) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 return Err(GenerationError::Broken("the generation was taken out".to_owned()));
             }
-            if db.is_none() {
-                *db = Some(self.open_unharmed()?);
-                folder::restrict(&self.dir)?;
-            }
+            Err(error) => return Err(error.into()),
         }
-        Err(GenerationError::Failed("a generation is closed all the time".to_owned()))
+        let index = Arc::new(index);
+        self.replace_source(Source::Files(Arc::clone(&index)));
+        Ok(Some(index))
     }
 
-    /// Opens a sealed generation, and sees to it that sled cuts nothing off: where it meets damage in the last segment
-    /// of its log, it takes all behind that for torn, and writes zeros over it.
-    fn open_unharmed(&self) -> Result<sled::Db> {
-        let path = self.dir.join("db");
-        let before = std::fs::read(&path)?;
-        let opened = open_sled(&self.dir);
-        let after = std::fs::read(&path)?;
-        // What sled adds goes to where zeros were.
-        let same = |(before, after): (&u8, &u8)| *before == 0 || before == after;
-        if after.len() >= before.len() && before.iter().zip(&after).all(same) {
-            return opened;
-        }
-        let why = match opened {
-            Ok(db) => {
-                contained("close", || {
-                    drop(db);
-                    Ok(())
-                })?;
-                "sled cut off a part of it".to_owned()
-            }
-            Err(error) => error.to_string(),
-        };
-        self.file.write_all_at(&before, 0)?;
-        Err(GenerationError::Broken(why))
-    }
-
-    /// Gives the memory back that sled takes for a sealed generation; the next read opens it again.
+    /// Gives the memory of a sealed generation back; the next read takes it again.
     pub(crate) fn close(&self) {
         if self.is_sealed() {
-            self.end();
+            self.replace_source(Source::Closed);
         }
-    }
-
-    fn end(&self) {
-        let db = self.db.write().unwrap_or_else(PoisonError::into_inner).take();
-        let ended = contained("close", || {
-            drop(db);
-            Ok(())
-        });
-        if let Err(error) = ended {
-            tracing::warn!(%error, generation = self.number, "closing a generation of the storage");
-        }
-    }
-
-    /// It is about to be deleted or renamed: who has it open may read on, but it is not opened any more.
-    pub(crate) fn take_out(&self) {
-        let db = self.db.write().unwrap_or_else(PoisonError::into_inner);
-        self.gone.store(true, Relaxed);
-        drop(db);
     }
 
     /// Adds records, all or none, and forces them to the disk as the level says.
@@ -315,7 +302,11 @@ impl Generation {
         if from >= to || self.extents().get(&(kind, lane)).is_none_or(|extent| extent.last <= from) {
             return Ok(None);
         }
-        self.find_in_sled(kind, lane, from, to)
+        let place = |seq| Place { kind, lane, seq };
+        match self.index()? {
+            Some(index) => Ok(index.first(place(from.saturating_add(1))..=place(to))?),
+            None => self.find_in_sled(kind, lane, from, to),
+        }
     }
 
     fn find_in_sled(&self, kind: Kind, lane: u32, from: u64, to: u64) -> Result<Option<Stored>> {
@@ -338,6 +329,9 @@ impl Generation {
 
     /// Calls `each` with every record, in order of lanes and sequence.
     pub(crate) fn walk(&self, mut each: impl FnMut(Stored) -> Result<()>) -> Result<()> {
+        if let Some(index) = self.index()? {
+            return index.each(each);
+        }
         self.with_db("read", |db| {
             let mut assembly = Assembly::default();
             for item in db.iter() {
@@ -375,19 +369,16 @@ impl Generation {
         }
     }
 
-    /// Nothing more is added: from now on sled finds nothing to repair when it opens this.
+    /// Nothing more is added: sled is done with this.
     pub(crate) fn seal(&self) -> Result<()> {
         if self.sealed.swap(true, Relaxed) {
             return Ok(());
         }
-        let mut db = self.db.write().unwrap_or_else(PoisonError::into_inner);
+        let old = self.replace_source(Source::Closed);
         contained("close", || {
-            drop(db.take());
+            drop(old);
             Ok(())
         })?;
-        // Opening is when sled writes down where everything is.
-        *db = Some(open_sled(&self.dir)?);
-        drop(db);
         folder::restrict(&self.dir)?;
         self.force_all()?;
         let extents = encode_extents(&self.extents());
@@ -436,16 +427,24 @@ impl Generation {
         self.disk_bytes.load(Relaxed)
     }
 
-    /// Closes it without waiting, whatever state it is in.
+    /// Ends it without waiting, whatever state it is in.
     pub(crate) fn abandon(&self) {
-        self.take_out();
-        discard(self.db.write().unwrap_or_else(PoisonError::into_inner).take());
+        if let Source::Sled(db) = self.replace_source(Source::Closed) {
+            discard(Some(db));
+        }
     }
 }
 
 impl Drop for Generation {
     fn drop(&mut self) {
-        self.end();
+        let source = self.replace_source(Source::Closed);
+        let ended = contained("close", || {
+            drop(source);
+            Ok(())
+        });
+        if let Err(error) = ended {
+            tracing::warn!(%error, generation = self.number, "closing a generation of the storage");
+        }
     }
 }
 

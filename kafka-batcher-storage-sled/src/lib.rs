@@ -57,7 +57,7 @@
 //! ```text
 //!  append ──▶ writer thread ──▶ group ──▶ sled: apply, flush ──▶ fsync ──▶ MARKS: write, fsync ──▶ answers
 //!  acknowledge ──▶ writer ──▶ MARKS: write
-//!  next ──▶ reader thread ──▶ sled
+//!  next ──▶ reader thread ──▶ sled, or the files of what is sealed
 //!
 //!  spool/  LOCK FORMAT MARKS RESERVE  gen-0000000001/ (SEALED)  gen-0000000002/ …  quarantine-…/
 //! ```
@@ -73,9 +73,8 @@
 //! * `MARKS` also says how far each lane was written, so that a missing end shows.
 //! * The generation that was being added to is copied before sled opens it and compared afterwards; when sled has
 //!   lost something that was in the copy, the copy is what counts.
-//! * A generation that is complete is sealed: what is in it is written beside it, and it is opened again only to be
-//!   read, two at a time, as sled keeps in memory most of what it ever read. If sled changes it on opening, it is put back
-//!   as it was and searched without sled.
+//! * A generation that is complete is sealed, and sled never sees it again: opening it would take memory for all that
+//!   is read, and could cut off more. Its file is searched for chunks and read as it is.
 //!
 //! # For operators
 //!

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use memchr::memmem;
 
@@ -12,9 +12,8 @@ use crate::record::{Assembly, CHUNK, Chunk, MAGIC, Place, Stored};
 
 const WINDOW: usize = 4 * 1024 * 1024;
 
-/// Calls `found` with each undamaged chunk of a file and where it is.
-fn scan_file(path: &Path, mut found: impl FnMut(&Chunk<'_>, u64)) -> io::Result<()> {
-    let mut file = File::open(path)?;
+/// Calls `found` with each undamaged chunk of a file, from its beginning, and where it is.
+fn scan_file(mut file: &File, mut found: impl FnMut(&Chunk<'_>, u64)) -> io::Result<()> {
     let finder = memmem::Finder::new(&MAGIC);
     let (mut window, mut base) = (Vec::new(), 0_u64);
     loop {
@@ -45,7 +44,7 @@ fn scan_file(path: &Path, mut found: impl FnMut(&Chunk<'_>, u64)) -> io::Result<
 /// Where each chunk of the records is that somebody wants.
 #[derive(Debug, Default)]
 pub(crate) struct Index {
-    files: Vec<PathBuf>,
+    files: Vec<File>,
     /// File, offset and length of each chunk, and how many there should be.
     records: BTreeMap<Place, Parts>,
 }
@@ -65,14 +64,15 @@ impl Index {
                 continue;
             }
             let number = self.files.len();
-            self.files.push(entry.path());
-            scan_file(&entry.path(), |chunk, offset| {
+            let file = File::open(entry.path())?;
+            scan_file(&file, |chunk, offset| {
                 if wanted(chunk.place) {
                     let parts = self.records.entry(chunk.place).or_default();
                     parts.of = chunk.of;
                     parts.at.insert(chunk.index, (number, offset, chunk.len()));
                 }
             })?;
+            self.files.push(file);
         }
         Ok(())
     }
@@ -83,9 +83,8 @@ impl Index {
         &self,
         mut each: impl FnMut(Stored) -> Result<(), E>,
     ) -> Result<(), E> {
-        let files: Vec<File> = self.files.iter().map(File::open).collect::<io::Result<_>>()?;
         for (place, parts) in &self.records {
-            if let Some(record) = parts.read(&files)?.filter(|record| record.place == *place) {
+            if let Some(record) = parts.read(&self.files)?.filter(|record| record.place == *place) {
                 each(record)?;
             }
         }
@@ -98,8 +97,17 @@ impl Index {
     }
 
     pub(crate) fn read(&self, place: Place) -> io::Result<Option<Stored>> {
-        let files: Vec<File> = self.files.iter().map(File::open).collect::<io::Result<_>>()?;
-        self.records.get(&place).map_or(Ok(None), |parts| parts.read(&files))
+        self.records.get(&place).map_or(Ok(None), |parts| parts.read(&self.files))
+    }
+
+    /// The first record in a range of places of which all chunks are there.
+    pub(crate) fn first(&self, places: std::ops::RangeInclusive<Place>) -> io::Result<Option<Stored>> {
+        for (place, parts) in self.records.range(places) {
+            if let Some(record) = parts.read(&self.files)?.filter(|record| record.place == *place) {
+                return Ok(Some(record));
+            }
+        }
+        Ok(None)
     }
 }
 

@@ -25,7 +25,7 @@ use crate::report::Recovery;
 /// The lane of dead letters.
 pub(crate) const DEAD: u32 = 0;
 /// Sealed generations that are open at a time.
-const OPEN: usize = 2;
+const OPEN: usize = 4;
 /// Longest name of a topic; Kafka's own limit is 249.
 const LONGEST_TOPIC: usize = 32 * 1024;
 
@@ -403,6 +403,11 @@ impl Engine {
             if !generation.covers(kind_of(lane), lane, from, to) || generation.searched.load(Relaxed) {
                 continue;
             }
+            if generation.is_sealed() {
+                // That was a search of its files already. It is kept when it has been drained.
+                generation.damaged.store(true, Relaxed);
+                continue;
+            }
             if self.has_more(generation.dir(), generation).unwrap_or(true) {
                 let what = "sled does not find what is in its file".to_owned();
                 return Err(Damaged(generation.number, GenerationError::Broken(what)));
@@ -412,7 +417,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Closes the sealed generation that was read longest ago: sled keeps in memory most of what it ever read.
+    /// Closes the sealed generation that was read longest ago: where everything is in it takes some memory.
     fn keep_few_open(&self, generation: &Arc<Generation>) {
         if !generation.is_sealed() {
             return;

@@ -30,6 +30,18 @@ impl From<GenerationError> for SledError {
     }
 }
 
+/// More records than a lane can have in one group.
+const GROUP_LIMIT: u64 = 1024;
+
+/// Passes over the sequence numbers that the process before may have been about to use: parts of records that it never
+/// promised may be in the files, and must not be taken for others with the same number.
+fn skip(mark: &mut Mark) {
+    match mark.voids.iter_mut().find(|(_, to)| *to > mark.high) {
+        Some((_, to)) => *to += GROUP_LIMIT,
+        None => mark.voids.push((mark.high + 1, mark.high + GROUP_LIMIT)),
+    }
+}
+
 impl Engine {
     pub(crate) fn open(options: SledOptions) -> Result<Self, SledError> {
         options.check()?;
@@ -61,8 +73,8 @@ impl Engine {
         let marks = engine.adjusted(read.marks, marks_damaged)?;
         engine.check_young(young, &marks)?;
         // Saving may have found more.
-        let marks = engine.adjusted(marks, marks_damaged)?;
-        engine.use_marks(&marks);
+        let mut marks = engine.adjusted(marks, marks_damaged)?;
+        engine.use_marks(&mut marks);
         engine.look_for_losses();
         engine.choose_current(numbers.last().copied());
         let marks = engine.state().marks();
@@ -210,7 +222,10 @@ impl Engine {
         Ok(marks)
     }
 
-    fn use_marks(&self, marks: &MarkMap) {
+    fn use_marks(&self, marks: &mut MarkMap) {
+        for mark in marks.values_mut().filter(|mark| mark.high > 0) {
+            skip(mark);
+        }
         let mut state = self.state();
         state.lanes = marks.iter().map(|(number, mark)| (*number, Lane::new(mark.clone()))).collect();
         state.numbers = marks.iter().filter_map(|(number, mark)| Some((mark.id.clone()?, *number))).collect();

@@ -1,6 +1,7 @@
 //! Room: the quota, the reserve, and generations that come and go.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use super::{DEAD, Engine, New, now_millis};
 use crate::folder;
@@ -161,8 +162,9 @@ impl Engine {
         state.generations.retain(|other| other.number != generation.number);
         state.open.retain(|other| other.number != generation.number);
         drop(state);
-        generation.take_out();
-        if let Err(error) = folder::delete_dir(generation.dir()) {
+        if generation.damaged.load(Relaxed) {
+            self.put_aside(generation.dir());
+        } else if let Err(error) = folder::delete_dir(generation.dir()) {
             tracing::warn!(%error, "a drained generation of the storage is not deleted; the next start tries again");
         }
     }
