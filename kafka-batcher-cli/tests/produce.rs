@@ -73,7 +73,10 @@ fn standard_input_goes_in_too_and_the_last_line_needs_no_newline() {
 fn events_without_a_key_are_spread_in_batches() {
     let broker = broker(4);
     let bootstrap = broker.bootstrap();
-    let ended = run(&["produce", "-t", TOPIC, "-b", &bootstrap, "--batch-size", "20", FLIGHTS], "");
+    // The limit of bytes, since on a busy machine a batch may grow far beyond its size while nobody gets to send it.
+    let size = ["--batch-size", "20", "--max-batch-bytesize", "16000"];
+    let args = [&["produce", "-t", TOPIC, "-b", &bootstrap], &size[..], &[FLIGHTS]].concat();
+    let ended = run(&args, "");
     assert_eq!(ended.code, Some(0), "{ended:?}");
     let records = read(&bootstrap, TOPIC);
     assert_eq!(records.len(), 1800);
