@@ -60,6 +60,8 @@ pub enum What {
     RecoverFailed,
     /// A record was put to the dead letters.
     DeadLettered(ErrorKind),
+    /// The dead-letter topic did not take a record. It goes to the fallback, and the topic is tried again later.
+    DeadLetterTopicFailed(ErrorKind),
     /// A dead record could not be put away. It is tried again; its lane waits.
     DeadLetterFailed,
     /// Code that is not the batcher's own (a producer, storage, partitioner, flusher, notifier) panicked.
@@ -77,6 +79,7 @@ impl fmt::Display for What {
             Self::StoreFailed => f.write_str("temporary storage refused a batch"),
             Self::RecoverFailed => f.write_str("temporary storage could not be read"),
             Self::DeadLettered(kind) => write!(f, "dead-lettered ({kind})"),
+            Self::DeadLetterTopicFailed(kind) => write!(f, "the dead-letter topic failed ({kind})"),
             Self::DeadLetterFailed => f.write_str("a dead letter could not be put away"),
             Self::Panicked => f.write_str("panic contained"),
             Self::Lost => f.write_str("events lost"),

@@ -140,6 +140,8 @@ pub enum ErrorKind {
     UnknownTopic,
     /// The client itself is no longer usable and has to be started anew. The batch is stored.
     Fatal,
+    /// It waited in storage for longer than `max_age`, and is dead-lettered. Never from a [`Producer`].
+    Expired,
 }
 
 impl ErrorKind {
@@ -153,6 +155,7 @@ impl ErrorKind {
             Self::TooLarge => "too_large",
             Self::UnknownTopic => "unknown_topic",
             Self::Fatal => "fatal",
+            Self::Expired => "expired",
         }
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::batch::Batch;
+use crate::dead_letter::DeadLetter;
 
 /// Names a lane: a partition of a topic, or the events of a topic that have no partition yet.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -132,6 +133,12 @@ pub trait TempStorage: Send + Sync + fmt::Debug {
     async fn usage(&self) -> Result<StorageUsage, StorageError> {
         let lanes = self.lanes().await?;
         Ok(StorageUsage { used: lanes.iter().map(|lane| lane.bytes).sum(), ..StorageUsage::default() })
+    }
+
+    /// Its area for dead letters, if it has one: the batcher uses it unless it is told of another
+    /// [`DeadLetter`].
+    fn dead_letters(self: Arc<Self>) -> Option<Arc<dyn DeadLetter>> {
+        None
     }
 
     /// Whether the topic has nothing stored.

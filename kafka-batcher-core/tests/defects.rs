@@ -229,6 +229,9 @@ fn a_bad_value_is_named_with_its_key_and_what_is_allowed() {
         ("sasl = { mechanism = 'plain', login = 'u' }", "setting `password` is required"),
         ("sasl = { mechanism = 'md5', login = 'u', password = 'hunter2' }", "sasl.mechanism"),
         ("topics = 1", "setting `topics` is 1"),
+        ("dead_letter_topic = 't'", "setting `dead_letter_topic` is the topic itself; allowed: false, or"),
+        ("dead_letter_topic = 'a b'", "setting `dead_letter_topic` is \"a b\""),
+        ("dead_letter_topic = true", "setting `dead_letter_topic` is true"),
     ] {
         let topics = if text.starts_with("topics") { "" } else { "\n[[topics]]\ntopic_name = 't'" };
         let error = config(&format!("endpoints = 'a:1'\n{text}{topics}")).unwrap_err();

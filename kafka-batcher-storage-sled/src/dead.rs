@@ -5,17 +5,18 @@ use kafka_batcher_core::{DeadRecord, ErrorKind, Record};
 
 use crate::record::{Reader, put_bytes, put_lane};
 
-const KINDS: [ErrorKind; 6] = [
+const KINDS: [ErrorKind; 7] = [
     ErrorKind::Transient,
     ErrorKind::Permanent,
     ErrorKind::Denied,
     ErrorKind::TooLarge,
     ErrorKind::UnknownTopic,
     ErrorKind::Fatal,
+    ErrorKind::Expired,
 ];
 
 pub(crate) fn encode(dead: &DeadRecord) -> Bytes {
-    let DeadRecord { lane, record, kind, error, .. } = dead;
+    let DeadRecord { lane, record, kind, error, attempts, at, .. } = dead;
     let mut out = Vec::new();
     put_lane(&mut out, lane);
     put_bytes(&mut out, kind.as_str().as_bytes());
@@ -29,6 +30,9 @@ pub(crate) fn encode(dead: &DeadRecord) -> Bytes {
         put_bytes(&mut out, header.name.as_bytes());
         put_option(&mut out, header.value);
     }
+    out.extend_from_slice(&attempts.to_be_bytes());
+    out.push(u8::from(at.is_some()));
+    out.extend_from_slice(&at.unwrap_or(0).to_be_bytes());
     out.into()
 }
 
@@ -60,7 +64,15 @@ pub(crate) fn decode(bytes: &[u8]) -> Option<DeadRecord> {
         let name = reader.text()?.to_owned();
         record.headers.push(name, option(&mut reader)?);
     }
-    reader.0.is_empty().then(|| DeadRecord::new(lane, record, kind, error))
+    let mut dead = DeadRecord::new(lane, record, kind, error);
+    // An earlier release ended here.
+    if !reader.0.is_empty() {
+        dead.attempts = reader.u32()?;
+        let has_at = reader.u8()? != 0;
+        let at = reader.u64()?.cast_signed();
+        dead.at = has_at.then_some(at);
+    }
+    reader.0.is_empty().then_some(dead)
 }
 
 #[cfg(test)]
@@ -75,10 +87,10 @@ mod tests {
     proptest! {
         #[test]
         fn a_dead_letter_comes_back(
-            (topic, partition, kind, error) in (".{0,20}", option::of(any::<u32>()), 0..6_usize, ".{0,50}"),
+            (topic, partition, kind, error) in (".{0,20}", option::of(any::<u32>()), 0..7_usize, ".{0,50}"),
             (key, value) in (option::of(vec(any::<u8>(), 0..50)), option::of(vec(any::<u8>(), 0..50))),
             headers in vec((".{0,9}", option::of(vec(any::<u8>(), 0..9))), 0..4),
-            timestamp in option::of(any::<i64>()),
+            (timestamp, at, attempts) in (option::of(any::<i64>()), option::of(any::<i64>()), any::<u32>()),
         ) {
             let mut record = Record::default();
             (record.key, record.value, record.timestamp) = (key.map(Bytes::from), value.map(Bytes::from), timestamp);
@@ -86,10 +98,14 @@ mod tests {
                 record.headers.push(name, value.map(Bytes::from));
             }
             let lane = LaneId { topic: topic.into(), partition };
-            let dead = DeadRecord::new(lane, record, KINDS[kind], error);
+            let mut dead = DeadRecord::new(lane, record, KINDS[kind], error);
+            (dead.attempts, dead.at) = (attempts, at);
             let back = decode(&encode(&dead)).unwrap();
             prop_assert_eq!(format!("{back:?}"), format!("{dead:?}"));
             prop_assert!(back.record == dead.record && back.kind == dead.kind);
+            let old = encode(&dead);
+            let old = decode(&old[..old.len() - 13]).unwrap();
+            prop_assert!(old.record == dead.record && (old.attempts, old.at) == (0, None));
         }
 
         #[test]

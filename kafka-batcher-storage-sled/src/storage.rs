@@ -353,6 +353,10 @@ impl TempStorage for SledStorage {
         Ok(lane_usage(&self.engine))
     }
 
+    fn dead_letters(self: Arc<Self>) -> Option<Arc<dyn DeadLetter>> {
+        Some(self)
+    }
+
     async fn usage(&self) -> Result<StorageUsage, StorageError> {
         self.read(|engine| {
             let mut usage = StorageUsage::default();

@@ -93,7 +93,8 @@ impl Builder {
         self
     }
 
-    /// Where records go that Kafka will never take. Default: memory, up to 10,000 records.
+    /// Where records go that Kafka will never take, and that no `dead_letter_topic` takes either. Default: the storage's
+    /// own area for them, if it has one; otherwise memory, up to 10,000 records.
     pub fn dead_letter(self, sink: impl DeadLetter + 'static) -> Self {
         self.shared_dead_letter(Arc::new(sink))
     }
@@ -136,6 +137,7 @@ impl Builder {
         };
         let notify = Notify::start(self.notifier.unwrap_or_else(|| Arc::new(LogNotifier)))
             .map_err(BuildError::Thread)?;
+        let dead_letter = self.dead_letter.or_else(|| Arc::clone(&storage).dead_letters());
         let (failures, failures_waiting) = mpsc::unbounded_channel();
         let limits = config.limits();
         // The standard library's hasher keys are random for each call: seed enough for jitter and names.
@@ -150,7 +152,7 @@ impl Builder {
             room: Wakeup::new(),
             producer,
             storage,
-            dead_letter: self.dead_letter.unwrap_or_else(|| Arc::new(MemoryDeadLetters::default())),
+            dead_letter: dead_letter.unwrap_or_else(|| Arc::new(MemoryDeadLetters::default())),
             telemetry: self.telemetry.unwrap_or_else(|| Arc::new(NoTelemetry)),
             notify,
             runtime: runtime.clone(),

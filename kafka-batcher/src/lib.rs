@@ -22,6 +22,7 @@
 //! | `collector.rs`, `topic.rs` | [`Collector`]: how an event gets into its lane |
 //! | `routes.rs` | which lane an event goes to, and how that changes |
 //! | `reactor.rs` | the task of a topic: carries out what its machines decide |
+//! | `dead.rs` | where dead letters go |
 //! | `manager.rs` | the task that connects the client, and connects it again |
 //! | `contain.rs`, `notify.rs` | panics and slowness of code that is not ours |
 
@@ -30,6 +31,7 @@ mod builder;
 mod clock;
 mod collector;
 mod contain;
+mod dead;
 mod error;
 mod manager;
 mod notify;

@@ -264,7 +264,7 @@ impl Reactor {
                 let topic = Arc::clone(&self.topic);
                 self.answer(cell, lane, async move {
                     let kind = dead.kind;
-                    let put = storage_call(topic.shared.dead_letter.put(dead)).await;
+                    let put = topic.dead_letters.put(&topic.shared, dead).await;
                     if put.is_ok() {
                         topic.shared.telemetry(&topic.config, |t| t.dead_lettered(&id, kind));
                     }
@@ -488,7 +488,9 @@ fn earliest(a: Option<Moment>, b: Option<Moment>) -> Option<Moment> {
 }
 
 /// Calls storage; a panic in it is an error like others.
-async fn storage_call<T>(call: impl Future<Output = Result<T, StorageError>>) -> Result<T, StorageError> {
+pub(crate) async fn storage_call<T>(
+    call: impl Future<Output = Result<T, StorageError>>,
+) -> Result<T, StorageError> {
     contained_async(call)
         .await
         .unwrap_or_else(|panic| Err(StorageError::Failed(format!("it panicked: {panic}"))))

@@ -17,6 +17,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify as Wakeup, mpsc};
 
 use crate::contain::contained;
+use crate::dead::DeadLetters;
 use crate::error::AddErrorKind;
 use crate::reactor::Signal;
 use crate::routes::{Cell, RouteTable, Routes};
@@ -42,6 +43,7 @@ pub(crate) struct Topic {
     pub(crate) options: LaneOptions,
     buffers: Arc<Buffers>,
     pub(crate) router: Router,
+    pub(crate) dead_letters: DeadLetters,
     pub(crate) shared: Arc<Shared>,
     pub(crate) routes: RouteTable,
     /// The lane of events that have no partition yet.
@@ -77,6 +79,7 @@ impl Topic {
         let (signals, waiting) = mpsc::unbounded_channel();
         let topic = Self {
             router: Router::new(Arc::clone(&config.topic_name), config.partition_strategy.clone(), seed),
+            dead_letters: DeadLetters::new(&config, &shared, seed),
             config: Arc::new(config),
             options,
             buffers,

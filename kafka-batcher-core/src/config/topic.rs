@@ -54,9 +54,20 @@ pub struct TopicConfig {
     pub durability: Durability,
     /// Add a header [`SEQUENCE_HEADER`](crate::lane::SEQUENCE_HEADER) by which consumers can drop duplicates. Default `false`.
     pub sequence_header: bool,
+    /// The topic that gets the records Kafka will never take, as [`dead_letter`](crate::dead_letter) says. Default: none;
+    /// they go to the batcher's [`DeadLetter`](crate::DeadLetter) then.
+    pub dead_letter_topic: Option<Arc<str>>,
 }
 
 impl TopicConfig {
+    /// The settings by which dead letters are sent to [`dead_letter_topic`](Self::dead_letter_topic), if there is one:
+    /// those of this topic, but for `required_acks`, which is "all".
+    #[must_use]
+    pub fn dead_letter_config(&self) -> Option<Self> {
+        let topic_name = Arc::clone(self.dead_letter_topic.as_ref()?);
+        Some(Self { topic_name, dead_letter_topic: None, required_acks: RequiredAcks::All, ..self.clone() })
+    }
+
     pub(super) fn with_defaults(topic_name: &str) -> Self {
         Self {
             topic_name: topic_name.into(),
@@ -76,6 +87,7 @@ impl TopicConfig {
             on_unavailable: OnUnavailable::Store,
             durability: Durability::Memory,
             sequence_header: false,
+            dead_letter_topic: None,
         }
     }
 }
@@ -97,6 +109,7 @@ impl fmt::Debug for TopicConfig {
             .field("on_unavailable", &self.on_unavailable)
             .field("durability", &self.durability)
             .field("sequence_header", &self.sequence_header)
+            .field("dead_letter_topic", &self.dead_letter_topic)
             .finish_non_exhaustive()
     }
 }
@@ -215,6 +228,7 @@ const ACKS: &str = "-1 (all), 1 (leader), 0 (none)";
 const COMPRESSIONS: &str = "\"none\", \"gzip\", \"snappy\", \"lz4\", \"zstd\"";
 const UNAVAILABLE: &str = "\"store\", \"reject\"";
 const DURABILITIES: &str = "\"memory\", \"journal\"";
+const DEAD_LETTER_TOPIC: &str = "false, or the name of another topic";
 const NAME: &str = "1 to 249 of the characters a-z, A-Z, 0-9, '.', '_' and '-', but not \".\" or \"..\"";
 
 /// Every key a topic may have, in the order of the documentation.
@@ -235,6 +249,7 @@ pub(super) const TOPIC_KEYS: &[&str] = &[
     "on_unavailable",
     "durability",
     "sequence_header",
+    "dead_letter_topic",
 ];
 
 impl TopicSettings {
@@ -343,6 +358,12 @@ impl TopicSettings {
         self.set(move |c| c.sequence_header = on)
     }
 
+    /// See [`TopicConfig::dead_letter_topic`]. `None` for a topic that is to have none although others have.
+    pub fn dead_letter_topic<'a>(self, topic: impl Into<Option<&'a str>>) -> Self {
+        let topic: Option<Arc<str>> = topic.into().map(Arc::from);
+        self.set(move |c| c.dead_letter_topic.clone_from(&topic))
+    }
+
     /// Sets `key` from a configuration file's value; `false` when a topic has no such key.
     pub(super) fn set_key(&mut self, key: &str, value: &Value) -> Result<bool, ConfigError> {
         let this = std::mem::take(self);
@@ -386,6 +407,10 @@ impl TopicSettings {
                 other => return Err(ConfigError::invalid(key, format!("{other:?}"), DURABILITIES)),
             }),
             "sequence_header" => this.sequence_header(value.bool(key)?),
+            "dead_letter_topic" => this.dead_letter_topic(match value {
+                Value::Bool(false) => None,
+                _ => Some(value.text(key, DEAD_LETTER_TOPIC)?),
+            }),
             _ => {
                 *self = this;
                 return Ok(false);
@@ -402,15 +427,25 @@ impl TopicSettings {
         let Some(name) = own.name.as_deref() else {
             return Err(ConfigError::Missing { key: "topic_name", allowed: NAME });
         };
-        // Kafka's own rule: org.apache.kafka.common.internals.Topic.
-        let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-        if name.is_empty() || name.len() > 249 || name == "." || name == ".." || !name.chars().all(legal) {
+        if !is_topic_name(name) {
             return Err(ConfigError::invalid("topic_name", format!("{name:?}"), NAME));
         }
         let mut config = TopicConfig::with_defaults(name);
         self.settings.iter().chain(&own.settings).for_each(|set| set(&mut config));
+        if let Some(dead) = config.dead_letter_topic.as_deref()
+            && (dead == name || !is_topic_name(dead))
+        {
+            let problem = if dead == name { "the topic itself".to_owned() } else { format!("{dead:?}") };
+            return Err(ConfigError::invalid("dead_letter_topic", problem, DEAD_LETTER_TOPIC));
+        }
         Ok(config)
     }
+}
+
+/// Kafka's own rule: org.apache.kafka.common.internals.Topic.
+fn is_topic_name(name: &str) -> bool {
+    let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    !name.is_empty() && name.len() <= 249 && name != "." && name != ".." && name.chars().all(legal)
 }
 
 fn within_a_day(time: Duration) -> bool {

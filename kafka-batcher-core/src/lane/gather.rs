@@ -116,7 +116,16 @@ impl Lane {
         self.seal(FlushReason::Manual);
         let first = self.stats.accepted;
         self.stats.accepted += u64::from(batch.len());
-        self.queue.push_back(Held { batch, tickets, pledge: None, cost, first, maybe: false, entry: None });
+        self.queue.push_back(Held {
+            batch,
+            tickets,
+            pledge: None,
+            cost,
+            first,
+            attempts: 0,
+            maybe: false,
+            entry: None,
+        });
         if self.options.journal {
             // It was a batch before, and does not wait to become one.
             self.flush_journal(FlushReason::Manual);
@@ -159,7 +168,16 @@ impl Lane {
             self.due = None;
             self.say.push_back(Action::Sealed { events, bytes: batch.byte_len(), reason });
         }
-        self.queue.push_back(Held { batch, tickets, pledge, cost, first, maybe: false, entry: None });
+        self.queue.push_back(Held {
+            batch,
+            tickets,
+            pledge,
+            cost,
+            first,
+            attempts: 0,
+            maybe: false,
+            entry: None,
+        });
     }
 
     /// Whether what is gathered has to go to storage by now, or when.

@@ -212,6 +212,8 @@ struct Held {
     cost: usize,
     /// Number of the lane's events accepted before it.
     first: u64,
+    /// How often it was sent since it was accepted or read from storage.
+    attempts: u32,
     /// Kafka may have it already.
     maybe: bool,
     /// It is also in storage, as this entry.

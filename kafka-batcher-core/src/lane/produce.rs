@@ -56,7 +56,8 @@ impl Lane {
         if waiting { self.failing.max(pause) } else { None }
     }
 
-    fn launch(&mut self, held: Held) -> Action {
+    fn launch(&mut self, mut held: Held) -> Action {
+        held.attempts = held.attempts.saturating_add(1);
         let flight = FlightId(self.next_flight);
         self.next_flight += 1;
         if held.maybe {
@@ -146,7 +147,7 @@ impl Lane {
         };
         held.maybe |= failure.persistence == Persistence::MaybePersisted;
         match kind {
-            ErrorKind::TooLarge | ErrorKind::Permanent => {
+            ErrorKind::TooLarge | ErrorKind::Permanent | ErrorKind::Expired => {
                 // Kafka is there: if nothing is left to be sent after this, nothing else would unlock the lane.
                 self.failing = None;
                 self.backoff.reset();
@@ -210,7 +211,9 @@ impl Lane {
         dead.asked = true;
         self.dead_pause = None;
         let record = dead.held.batch.records().next()?.to_owned();
-        Some(Action::DeadLetter(DeadRecord::new(self.id.clone(), record, dead.kind, dead.error.clone())))
+        let mut record = DeadRecord::new(self.id.clone(), record, dead.kind, dead.error.clone());
+        record.attempts = dead.held.attempts;
+        Some(Action::DeadLetter(record))
     }
 
     pub(super) fn dead_lettered(&mut self, result: Result<(), StorageError>, now: Moment) {
@@ -274,6 +277,7 @@ fn part(held: &Held, kept: &[u32]) -> (Option<Held>, usize) {
         pledge: None,
         cost,
         first: held.first,
+        attempts: held.attempts,
         maybe: held.maybe,
         entry: held.entry,
     });

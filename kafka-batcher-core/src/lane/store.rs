@@ -168,7 +168,16 @@ impl Lane {
             batch
         };
         self.departs(batch.len(), batch.byte_len(), last);
-        let held = Held { batch, tickets, pledge: None, cost: 0, first: 0, maybe: unsure, entry: Some(last) };
+        let held = Held {
+            batch,
+            tickets,
+            pledge: None,
+            cost: 0,
+            first: 0,
+            attempts: 0,
+            maybe: unsure,
+            entry: Some(last),
+        };
         self.replay = Some(Replay { entries: counts, parts: VecDeque::from([held]) });
     }
 }

@@ -34,13 +34,22 @@ struct Play {
     appending: Option<StoredBatch>,
     storage: Vec<(EntryId, StoredBatch)>,
     reports: Vec<What>,
+    /// How often each record that was buried had been sent.
+    attempts: Vec<u32>,
 }
 
 impl Play {
     fn new(options: LaneOptions) -> Self {
         let mut lane = Lane::new(LaneId::partition("t", 3), options);
         lane.handle(Event::Link(Link::Up), at(0));
-        Self { lane, flights: VecDeque::new(), appending: None, storage: Vec::new(), reports: Vec::new() }
+        Self {
+            lane,
+            flights: VecDeque::new(),
+            appending: None,
+            storage: Vec::new(),
+            reports: Vec::new(),
+            attempts: Vec::new(),
+        }
     }
 
     /// Accepts an event for each word.
@@ -84,7 +93,10 @@ impl Play {
                     after.map_or_else(|| "recover".to_owned(), |id| format!("recover after {}", id.0))
                 }
                 Action::Acknowledge(id) => format!("acknowledge {}", id.0),
-                Action::DeadLetter(dead) => format!("bury {}", word(dead.record.value.as_deref())),
+                Action::DeadLetter(dead) => {
+                    self.attempts.push(dead.attempts);
+                    format!("bury {}", word(dead.record.value.as_deref()))
+                }
                 Action::Report(report) => {
                     self.reports.push(report.what);
                     continue;
@@ -486,6 +498,7 @@ fn a_batch_too_large_is_halved_and_sent_in_order_and_a_single_record_goes_to_the
     let stats = play.lane.stats();
     assert_eq!((stats.delivered, stats.dead_lettered, stats.lost), (3, 1, 0));
     assert_eq!(play.reports, [What::DeadLettered(ErrorKind::TooLarge)]);
+    assert_eq!(play.attempts, [3], "with all, with c, and alone");
     assert_eq!(play.lane.take_released(), (4, 4));
 }
 

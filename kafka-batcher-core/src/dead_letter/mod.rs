@@ -1,4 +1,10 @@
 //! The seam for records Kafka will never take.
+//!
+//! With a `dead_letter_topic` they are sent there, each with [headers](topic) that tell where it was to go and why
+//! it did not get there. What that topic does not take, and everything when there is none, goes to a [`DeadLetter`].
+
+mod sinks;
+pub mod topic;
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -10,29 +16,35 @@ use crate::producer::ErrorKind;
 use crate::record::Record;
 use crate::storage::{LaneId, StorageError};
 
+pub use sinks::{Sink, Sinks};
+
 /// A record that Kafka will never take, and why.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct DeadRecord {
     /// Where it was to go.
     pub lane: LaneId,
-    /// The record as accepted.
+    /// The record as accepted, with the timestamp it was accepted with.
     pub record: Record,
     /// What kind of refusal it was.
     pub kind: ErrorKind,
     /// Kafka's or the batcher's words for it.
     pub error: String,
+    /// How often it was sent since it was accepted or last read from storage; 0 when it never was, or that is not known.
+    pub attempts: u32,
+    /// When it was given up, in milliseconds since the Unix epoch by the wall clock; `None` when that is not known.
+    pub at: Option<i64>,
 }
 
 impl DeadRecord {
-    /// A record of `lane` that failed with an error of this kind.
+    /// A record of `lane` that failed with an error of this kind. The other fields can be set afterwards.
     #[must_use]
     pub fn new(lane: LaneId, record: Record, kind: ErrorKind, error: impl Into<String>) -> Self {
-        Self { lane, record, kind, error: error.into() }
+        Self { lane, record, kind, error: error.into(), attempts: 0, at: None }
     }
 }
 
-/// Takes records that Kafka will never take.
+/// Takes records that Kafka will never take, and that a dead-letter topic has not taken.
 ///
 /// The lane waits until its dead record is safe: a sink that fails is called again, with back-off.
 #[async_trait]
