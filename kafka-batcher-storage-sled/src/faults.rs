@@ -1,7 +1,9 @@
 //! A seam for tests: steps of writing that fail.
 
 use std::fmt;
+use std::fs::File;
 use std::io;
+use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 /// A step of writing that may be made to fail.
@@ -23,6 +25,10 @@ pub enum Step {
     RenameMarks,
     /// A generation is begun.
     Create,
+    /// A file that says something about a generation is written, or its name forced to the disk.
+    Flag,
+    /// That file gets its name.
+    RenameFlag,
 }
 
 type Hook = dyn Fn(Step) -> io::Result<()> + Send + Sync;
@@ -41,6 +47,17 @@ impl Faults {
 
     pub(crate) fn at(&self, step: Step) -> io::Result<()> {
         self.0.as_ref().map_or(Ok(()), |hook| hook(step))
+    }
+
+    /// Writes, unless that is to fail; when it is to fail as a short write does (`WriteZero`), half of it.
+    pub(crate) fn write_all_at(&self, step: Step, file: &File, bytes: &[u8], at: u64) -> io::Result<()> {
+        if let Err(error) = self.at(step) {
+            if error.kind() == io::ErrorKind::WriteZero {
+                file.write_all_at(&bytes[..bytes.len() / 2], at)?;
+            }
+            return Err(error);
+        }
+        file.write_all_at(bytes, at)
     }
 }
 

@@ -18,6 +18,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsE
 use std::path::{Path, PathBuf};
 
 use crate::error::{Context, SledError};
+use crate::faults::{Faults, Step};
 
 /// The newest format this release knows, and the one it writes.
 const FORMAT: u32 = 1;
@@ -179,15 +180,17 @@ pub(crate) fn copy_dir(dir: &Path, number: u64) -> PathBuf {
 }
 
 /// Writes a file into a folder, empty or with a text, and forces it and its name to the disk.
-pub(crate) fn put_flag(dir: &Path, name: &str, text: &[u8], disk: bool) -> io::Result<()> {
+pub(crate) fn put_flag(dir: &Path, name: &str, text: &[u8], disk: bool, faults: &Faults) -> io::Result<()> {
     let new = dir.join(format!("{name}.new"));
-    let mut flag = create_file(&new)?;
-    flag.write_all(text)?;
+    let flag = create_file(&new)?;
+    faults.write_all_at(Step::Flag, &flag, text, 0)?;
     if disk {
         flag.sync_all()?;
     }
+    faults.at(Step::RenameFlag)?;
     fs::rename(new, dir.join(name))?;
     if disk {
+        faults.at(Step::Flag)?;
         sync_dir(dir, true)?;
         if let Some(parent) = dir.parent() {
             sync_dir(parent, true)?;
@@ -339,7 +342,7 @@ mod tests {
         let gen1 = generation_dir(dir.path(), 1);
         create_dir(&gen1).unwrap();
         fs::write(gen1.join("db"), "whole").unwrap();
-        put_flag(&gen1, READY, b"", true).unwrap();
+        put_flag(&gen1, READY, b"", true, &Faults::default()).unwrap();
         copy_generation(dir.path(), 1).unwrap();
         fs::write(gen1.join("db"), "half").unwrap();
         assert_eq!(clean_up(dir.path()).unwrap().0, [1]);

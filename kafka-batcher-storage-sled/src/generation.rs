@@ -165,7 +165,7 @@ impl Generation {
         folder::create_dir(&path)?;
         let generation = Self::load(path, number, disk, faults)?;
         generation.force_all()?;
-        folder::put_flag(&generation.dir, READY, b"", disk)?;
+        folder::put_flag(&generation.dir, READY, b"", disk, faults)?;
         Ok(generation)
     }
 
@@ -222,6 +222,10 @@ impl Generation {
     /// Which of each lane's records are in here.
     pub(crate) fn extent_list(&self) -> Vec<((Kind, u32), Extent)> {
         self.extents().iter().map(|(lane, extent)| (*lane, *extent)).collect()
+    }
+
+    pub(crate) fn extent(&self, lane: (Kind, u32)) -> Option<Extent> {
+        self.extents().get(&lane).copied()
     }
 
     fn source(&self) -> std::sync::RwLockReadGuard<'_, Source> {
@@ -382,7 +386,7 @@ impl Generation {
         folder::restrict(&self.dir)?;
         self.force_all()?;
         let extents = encode_extents(&self.extents());
-        folder::put_flag(&self.dir, SEALED, &extents, self.disk)?;
+        folder::put_flag(&self.dir, SEALED, &extents, self.disk, &self.faults)?;
         self.measure();
         Ok(())
     }
@@ -390,7 +394,7 @@ impl Generation {
     /// Writing failed: what is in here can be read, but nothing is added any more, also by later processes.
     pub(crate) fn give_up(&self) -> Result<()> {
         self.suspect.store(true, Relaxed);
-        Ok(folder::put_flag(&self.dir, SUSPECT, b"", self.disk)?)
+        Ok(folder::put_flag(&self.dir, SUSPECT, b"", self.disk, &self.faults)?)
     }
 
     pub(crate) fn is_suspect(&self) -> bool {

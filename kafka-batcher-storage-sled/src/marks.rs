@@ -200,8 +200,7 @@ impl Marks {
         bytes.resize(usize::try_from(allocated).unwrap_or(bytes.len()), 0);
         let new = dir.join("MARKS.new");
         let file = folder::create_file(&new)?;
-        faults.at(Step::WriteMarks)?;
-        file.write_all_at(&bytes, 0)?;
+        faults.write_all_at(Step::WriteMarks, &file, &bytes, 0)?;
         if disk {
             faults.at(Step::SyncMarks)?;
             file.sync_all()?;
@@ -225,15 +224,19 @@ impl Marks {
         written
     }
 
+    /// Replaces the file if writing it has failed.
+    pub(crate) fn mend(&mut self, all: impl FnOnce() -> MarkMap) -> io::Result<()> {
+        if self.suspect { self.write(&[], all) } else { Ok(()) }
+    }
+
     fn try_write(&mut self, frames: &[u8]) -> io::Result<()> {
-        self.faults.at(Step::WriteMarks)?;
         let end = self.end + frames.len() as u64;
         if end > self.allocated {
             let more = (end - self.allocated).div_ceil(GROWTH) * GROWTH;
             self.file.write_all_at(&vec![0; usize::try_from(more).unwrap_or(0)], self.allocated)?;
             self.allocated += more;
         }
-        self.file.write_all_at(frames, self.end)?;
+        self.faults.write_all_at(Step::WriteMarks, &self.file, frames, self.end)?;
         self.end = end;
         Ok(())
     }

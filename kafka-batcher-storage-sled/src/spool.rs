@@ -280,7 +280,7 @@ impl Spool {
             }
             self.engine.acknowledge(None, after).map_err(refused)?;
         }
-        self.engine.sync_acknowledgements();
+        self.engine.sync_marks();
         Ok(requeued)
     }
 
@@ -299,7 +299,7 @@ impl Spool {
             Purge::DeadLetters => purge(None),
             Purge::Batches => lane_usage(&self.engine).iter().map(|usage| purge(Some(&usage.id))).sum(),
         };
-        self.engine.sync_acknowledgements();
+        self.engine.sync_marks();
         self.engine.tidy();
         purged
     }

@@ -195,7 +195,7 @@ fn write_all(engine: &Engine, requests: &mpsc::Receiver<Request>) {
         if first.is_none() || tidied.elapsed() > 5 * IDLE {
             contain(|| {
                 if std::mem::take(&mut dirty) {
-                    engine.sync_acknowledgements();
+                    engine.sync_marks();
                 }
                 engine.tidy();
             });
@@ -230,13 +230,15 @@ fn write_all(engine: &Engine, requests: &mpsc::Receiver<Request>) {
             last_group = items.len();
             contain(|| {
                 for (answer, result) in answers.into_iter().zip(engine.append(&items)) {
+                    // That it was refused may not be written down yet.
+                    dirty |= result.is_err();
                     // Who no longer waits does not know whether it is stored, and it is.
                     drop(answer.send(result));
                 }
             });
         }
     }
-    contain(|| engine.sync_acknowledgements());
+    contain(|| engine.sync_marks());
 }
 
 /// Reads, and repairs what turns out to be damaged.

@@ -1,40 +1,14 @@
-//! A disk that is really full: a small file system in memory. Needs root, to mount it.
+//! A disk that is really full: a small file system in memory; and one whose writes fail under the file system. Needs root,
+//! to mount them. `KAFKA_BATCHER_FILLS` sets the number of fills; `cargo xtask campaign fills`.
 
 mod common;
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
+use common::disk::{Disk, Memory};
 use common::{MIB, from_env, lane};
 use kafka_batcher_core::{StorageError, TempStorage};
 use kafka_batcher_storage_sled::{SledOptions, SledStorage};
-
-/// A file system of so many bytes, gone with the value.
-struct Mount(PathBuf, #[allow(dead_code, reason = "removed last")] tempfile::TempDir);
-
-impl Mount {
-    fn new(bytes: u64) -> Result<Self, String> {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().to_path_buf();
-        let output = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", &format!("size={bytes},mode=0700"), "tmpfs"])
-            .arg(&path)
-            .output()
-            .map_err(|error| error.to_string())?;
-        if output.status.success() {
-            Ok(Self(path, folder))
-        } else {
-            Err(String::from_utf8_lossy(&output.stderr).trim().to_owned())
-        }
-    }
-}
-
-impl Drop for Mount {
-    fn drop(&mut self) {
-        let umounted = Command::new("umount").arg("-l").arg(&self.0).status();
-        assert!(umounted.is_ok_and(|status| status.success()));
-    }
-}
 
 fn options(path: &Path) -> SledOptions {
     // The disk is full long before the quota is.
@@ -52,7 +26,7 @@ fn hog(path: &Path, leave: u64) -> PathBuf {
 
 #[test]
 fn a_full_disk_costs_nothing_that_was_accepted() {
-    let mount = match Mount::new(24 * MIB) {
+    let mount = match Memory::new(24 * MIB) {
         Ok(mount) => mount,
         Err(why) => {
             println!(
@@ -61,15 +35,18 @@ fn a_full_disk_costs_nothing_that_was_accepted() {
             return;
         }
     };
-    let spool = mount.0.join("spool");
+    let spool = mount.path().join("spool");
     let runtime = common::runtime();
-    for round in 0..from_env("KAFKA_BATCHER_FILLS", 3) {
-        let hog = runtime.block_on(fill_and_drain(&mount, &spool, round));
+    let (fills, mut kept) = (from_env("KAFKA_BATCHER_FILLS", 3), 0);
+    for round in 0..fills {
+        let (hog, stored) = runtime.block_on(fill_and_drain(&mount, &spool, round));
         std::fs::remove_file(hog).unwrap();
+        kept += stored;
     }
+    println!("{fills} fills: {kept} batches accepted, 0 lost");
 }
 
-async fn fill_and_drain(mount: &Mount, spool: &Path, round: u64) -> PathBuf {
+async fn fill_and_drain(mount: &Memory, spool: &Path, round: u64) -> (PathBuf, usize) {
     let storage = SledStorage::open(options(spool)).unwrap();
     let (mut kept, mut refused) = (Vec::new(), 0);
     for n in 0..10_000 {
@@ -88,7 +65,7 @@ async fn fill_and_drain(mount: &Mount, spool: &Path, round: u64) -> PathBuf {
     assert!(refused == 5 && kept.len() > 100, "{} fit", kept.len());
     assert!(!storage.recovery().losses.iter().any(|_| true));
     // Now somebody takes the last byte, the process ends, and another one begins.
-    let hog = hog(&mount.0, 0);
+    let hog = hog(mount.path(), 0);
     assert!(matches!(common::append(&storage, &lane(0), "no", 10_000).await, Err(StorageError::Full { .. })));
     drop(storage);
     let storage = SledStorage::open(options(spool)).unwrap_or_else(|error| panic!("on a full disk: {error}"));
@@ -109,5 +86,54 @@ async fn fill_and_drain(mount: &Mount, spool: &Path, round: u64) -> PathBuf {
     let (id, _) = storage.next(&lane(1), None).await.unwrap().expect("no room, though all is drained");
     storage.acknowledge(&lane(1), id).await.unwrap();
     drop(storage);
-    hog
+    (hog, kept.len())
+}
+
+/// An image that is promised more room than there is: writing what the file system has accepted fails, and so does
+/// `fsync`, with EIO.
+#[test]
+fn a_disk_that_fails_under_its_file_system_costs_nothing_that_was_accepted() {
+    let test = "a_disk_that_fails_under_its_file_system_costs_nothing_that_was_accepted";
+    for round in 0..from_env("KAFKA_BATCHER_FILLS", 3) {
+        let room = 12 * MIB + round % 7 * 700_000;
+        let images = match Memory::new(room).and_then(|images| {
+            Disk::format(&images.path().join("image"), 64 * MIB)?;
+            Disk::mount(&images.path().join("image")).map(|disk| (images, disk))
+        }) {
+            Ok(images) => images,
+            Err(why) => {
+                println!("SKIPPED {test}: no disk to fail: {why}");
+                return;
+            }
+        };
+        common::runtime().block_on(write_until_it_fails(images));
+    }
+}
+
+async fn write_until_it_fails((images, disk): (Memory, Disk)) {
+    let options = |disk: &Disk| SledOptions::new(disk.path().join("spool")).generation_bytes(4 * MIB);
+    let storage = SledStorage::open(options(&disk)).unwrap();
+    let (mut kept, mut refused) = (Vec::new(), 0);
+    while refused < 5 {
+        let name = format!("{}", kept.len() + refused);
+        match common::append(&storage, &lane(0), &name, 10_000).await {
+            Ok(_) => kept.push(name),
+            Err(_) => refused += 1,
+        }
+        assert!(kept.len() < 10_000, "it never fails: that tests nothing");
+    }
+    assert!(kept.len() > 20, "only {} fit", kept.len());
+    assert_eq!(common::names(&storage, &lane(0)).await, kept);
+    drop(storage);
+    drop(disk);
+    // Somebody finds room for the image, and starts again.
+    images.resize(128 * MIB);
+    let disk = Disk::mount(&images.path().join("image")).unwrap();
+    let storage = SledStorage::open(options(&disk)).unwrap();
+    assert_eq!(common::names(&storage, &lane(0)).await, kept, "{:?}", storage.recovery());
+    assert!(storage.recovery().is_clean(), "{:?}", storage.recovery());
+    common::append(&storage, &lane(0), "again", 10_000).await.unwrap();
+    drop(storage);
+    drop(disk);
+    drop(images);
 }

@@ -356,9 +356,11 @@ impl Engine {
         Ok(next.map_or(high.1, |record| record.before))
     }
 
-    /// Forces acknowledgements to the disk. They are safe from the end of the process without.
-    pub(crate) fn sync_acknowledgements(&self) {
-        if let Err(error) = self.writer().sync() {
+    /// Forces acknowledgements to the disk; they are safe from the end of the process without. What could not be written
+    /// before is tried again.
+    pub(crate) fn sync_marks(&self) {
+        let mut writer = self.writer();
+        if let Err(error) = writer.mend(|| self.state().marks()).and_then(|()| writer.sync()) {
             tracing::warn!(%error, "acknowledged batches may come again after a power cut");
         }
     }

@@ -178,9 +178,24 @@ impl Engine {
     /// The last record of a lane, of those that were not refused.
     fn last_of(&self, generations: &[Arc<Generation>], number: u32, mark: &Mark) -> Option<(u64, Count)> {
         let key = (kind_of(number), number);
-        let extents = generations.iter().flat_map(|generation| generation.extent_list());
-        let extents = extents.filter(|(lane, extent)| *lane == key && !mark.is_void(extent.last));
-        extents.map(|(_, extent)| (extent.last, extent.after)).max_by_key(|(last, _)| *last)
+        let last = |generation: &Arc<Generation>| {
+            let extent = generation.extent(key)?;
+            let mut seq = extent.last;
+            while seq >= extent.first {
+                if let Some((from, _)) = mark.voids.iter().find(|(from, to)| (*from..=*to).contains(&seq)) {
+                    // Refused; what was taken before may be in the same generation.
+                    seq = from.saturating_sub(1);
+                } else if seq == extent.last {
+                    return Some((seq, extent.after));
+                } else if let Ok(Some(record)) = generation.find(key.0, number, seq - 1, seq) {
+                    return Some((seq, record.after()));
+                } else {
+                    seq -= 1;
+                }
+            }
+            None
+        };
+        generations.iter().filter_map(last).max_by_key(|(last, _)| *last)
     }
 
     /// The marks, with what the generations know better: records written just before a crash, lanes whose marks are lost.

@@ -1,6 +1,9 @@
 //! What the tests share.
 #![allow(dead_code, reason = "each test uses its part")]
 
+pub(crate) mod disk;
+pub(crate) mod victim;
+
 use std::path::Path;
 
 use kafka_batcher_core::{
