@@ -56,6 +56,7 @@ pub mod producer;
 pub mod receipt;
 pub mod record;
 mod rng;
+pub mod search;
 pub mod shard;
 pub mod storage;
 pub mod telemetry;
@@ -75,6 +76,7 @@ pub use producer::{
 };
 pub use receipt::{Outcome, Receipt};
 pub use record::{Header, HeaderRef, Headers, HeadersRef, Record, RecordRef, ToHeaders};
+pub use search::{Found, Search};
 pub use storage::{EntryId, LaneId, LaneUsage, MemoryStorage, StorageError, StoredBatch, TempStorage};
 pub use telemetry::{NoTelemetry, Telemetry};
 pub use time::Moment;

@@ -12,6 +12,7 @@ use async_trait::async_trait;
 use crate::batch::Batch;
 use crate::config::{RequiredAcks, TopicConfig};
 use crate::record::Record;
+use crate::search::{Found, Search};
 
 /// A Kafka client: starts, tells partition counts, and sends batches.
 ///
@@ -58,6 +59,19 @@ pub trait Producer: Send + Sync + fmt::Debug {
     async fn produce(&self, request: &ProduceRequest, timeout: Duration)
     -> Result<Delivered, ProduceFailure>;
 
+    /// Looks for records in the log of one partition, among all that consumers could read when the call began.
+    ///
+    /// Looks from [`Search::from_offset`] and [`Search::from_timestamp`] on (from whichever is later; Kafka finds the
+    /// offset to a timestamp), up to the high watermark at the beginning of the call, uncommitted transactions included. May stop
+    /// early when all values have been found. Only called if [`Capabilities::search`] says so. The call ends within `timeout`.
+    ///
+    /// # Errors
+    /// Any kind. Whoever can't look through all of it in time gives an error, never a part of it.
+    async fn search(&self, search: &Search, timeout: Duration) -> Result<Found, ProduceError> {
+        let _ = (search, timeout);
+        Err(ProduceError::new(ErrorKind::Permanent, "this producer can't search Kafka's log"))
+    }
+
     /// Ends the client: everything in flight is answered, threads are stopped. What is asked of it from then on fails
     /// as [`ErrorKind::Fatal`], with nothing written.
     async fn close(&self, timeout: Duration);
@@ -78,12 +92,21 @@ pub struct Capabilities {
     pub repeated_headers: bool,
     /// Header values may be null.
     pub null_headers: bool,
+    /// It can [search](Producer::search) Kafka's log.
+    pub search: bool,
 }
 
 impl Default for Capabilities {
     /// The least a producer can do.
     fn default() -> Self {
-        Self { window: 1, acks: false, idempotence: false, repeated_headers: false, null_headers: false }
+        Self {
+            window: 1,
+            acks: false,
+            idempotence: false,
+            repeated_headers: false,
+            null_headers: false,
+            search: false,
+        }
     }
 }
 
@@ -350,7 +373,14 @@ impl MemoryProducer {
 #[async_trait]
 impl Producer for MemoryProducer {
     fn capabilities(&self) -> Capabilities {
-        Capabilities { window: 1, acks: true, idempotence: true, repeated_headers: true, null_headers: true }
+        Capabilities {
+            window: 1,
+            acks: true,
+            idempotence: true,
+            repeated_headers: true,
+            null_headers: true,
+            search: true,
+        }
     }
 
     async fn connect(&self, _timeout: Duration) -> Result<(), ProduceError> {
@@ -382,6 +412,13 @@ impl Producer for MemoryProducer {
         let base_offset = i64::try_from(log.len()).ok().filter(|_| told);
         log.extend(request.batch.records().map(|record| record.to_owned()));
         Ok(Delivered::at(base_offset))
+    }
+
+    async fn search(&self, search: &Search, _timeout: Duration) -> Result<Found, ProduceError> {
+        self.open()?;
+        let logs = self.logs();
+        let log = logs.get(&(Arc::clone(&search.topic), search.partition));
+        Ok(search.among((0..).zip(log.into_iter().flatten())))
     }
 
     async fn close(&self, _timeout: Duration) {

@@ -8,8 +8,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use kafka_batcher_core::config::RequiredAcks;
 use kafka_batcher_core::{
-    Capabilities, Delivered, ErrorKind, Persistence, ProduceError, ProduceFailure, ProduceRequest, Producer,
-    Record, TopicConfig,
+    Capabilities, Delivered, ErrorKind, Found, Persistence, ProduceError, ProduceFailure, ProduceRequest,
+    Producer, Record, Search, TopicConfig,
 };
 use tokio::sync::Notify;
 
@@ -61,6 +61,9 @@ struct State {
     /// What each call has taken over, in order: partition and number of records.
     calls: Vec<(u32, u32)>,
     connects: u32,
+    /// Errors that the next searches end with, and how many searches there were.
+    search_errors: VecDeque<ErrorKind>,
+    searches: u32,
     closed: bool,
     produced_after_close: bool,
 }
@@ -75,6 +78,8 @@ impl Default for State {
             partition_scripts: BTreeMap::new(),
             calls: Vec::new(),
             connects: 0,
+            search_errors: VecDeque::new(),
+            searches: 0,
             closed: false,
             produced_after_close: false,
         }
@@ -123,6 +128,17 @@ impl ScriptedProducer {
     /// Adds steps for the calls of one partition.
     pub fn script_partition(&self, partition: u32, steps: impl IntoIterator<Item = Step>) {
         self.state().partition_scripts.entry(partition).or_default().extend(steps);
+    }
+
+    /// The next searches of the log fail so, one after the other.
+    pub fn fail_searches(&self, errors: impl IntoIterator<Item = ErrorKind>) {
+        self.state().search_errors.extend(errors);
+    }
+
+    /// How often the log was searched.
+    #[must_use]
+    pub fn searches(&self) -> u32 {
+        self.state().searches
     }
 
     /// What is in Kafka, partition by partition, in order.
@@ -211,7 +227,8 @@ fn error(kind: ErrorKind) -> ProduceError {
 impl Producer for ScriptedProducer {
     fn capabilities(&self) -> Capabilities {
         let mut capabilities = Capabilities::default();
-        (capabilities.acks, capabilities.repeated_headers, capabilities.null_headers) = (true, true, true);
+        (capabilities.acks, capabilities.search) = (true, true);
+        (capabilities.repeated_headers, capabilities.null_headers) = (true, true);
         capabilities
     }
 
@@ -289,6 +306,20 @@ impl Producer for ScriptedProducer {
                 Err(ProduceFailure::whole(error(ErrorKind::Transient), Persistence::MaybePersisted))
             }
         }
+    }
+
+    async fn search(&self, search: &Search, _timeout: Duration) -> Result<Found, ProduceError> {
+        let mut state = self.state();
+        state.searches += 1;
+        let scripted = state.search_errors.pop_front();
+        let kind = scripted
+            .or_else(|| state.closed.then_some(ErrorKind::Fatal))
+            .or_else(|| (!state.up).then_some(ErrorKind::Transient));
+        if let Some(kind) = kind {
+            return Err(error(kind));
+        }
+        let log = state.log.get(&(search.topic.to_string(), search.partition));
+        Ok(search.among((0..).zip(log.into_iter().flatten())))
     }
 
     async fn close(&self, _timeout: Duration) {
