@@ -58,6 +58,9 @@ pub enum What {
     StoreFailed,
     /// A stored batch could not be read back. It is tried again.
     RecoverFailed,
+    /// Kafka's log could not be searched for a batch it may have. It is searched again, or the batch is sent again, and
+    /// may be there twice; the message says which.
+    ReconcileFailed(ErrorKind),
     /// A record was put to the dead letters.
     DeadLettered(ErrorKind),
     /// The dead-letter topic did not take a record. It goes to the fallback, and the topic is tried again later.
@@ -78,6 +81,7 @@ impl fmt::Display for What {
             Self::ProduceFailed(kind) => write!(f, "produce failed ({kind})"),
             Self::StoreFailed => f.write_str("temporary storage refused a batch"),
             Self::RecoverFailed => f.write_str("temporary storage could not be read"),
+            Self::ReconcileFailed(kind) => write!(f, "Kafka's log could not be searched ({kind})"),
             Self::DeadLettered(kind) => write!(f, "dead-lettered ({kind})"),
             Self::DeadLetterTopicFailed(kind) => write!(f, "the dead-letter topic failed ({kind})"),
             Self::DeadLetterFailed => f.write_str("a dead letter could not be put away"),

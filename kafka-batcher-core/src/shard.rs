@@ -141,9 +141,9 @@ impl Shard {
         choice
     }
 
-    /// Puts a batch behind all else of the lane with this index.
-    pub fn enqueue(&mut self, lane: usize, batch: Batch, tickets: Option<Tickets>, cost: usize) {
-        self.lanes[lane].enqueue(batch, tickets, cost);
+    /// Puts a batch behind all else of the lane with this index: see [`Lane::enqueue`].
+    pub fn enqueue(&mut self, lane: usize, batch: Batch, tickets: Option<Tickets>, cost: usize, maybe: bool) {
+        self.lanes[lane].enqueue(batch, tickets, cost, maybe);
     }
 
     /// What is gathered shall leave as soon as its lane is free; says whether the driver has to poll.

@@ -21,6 +21,7 @@ mod simulation {
     mod ledger;
     mod plan;
     mod process;
+    mod search;
     mod storage;
     pub(super) mod world;
 }
@@ -51,6 +52,7 @@ const MUST_HAPPEN: &[&str] = &[
     "event too large",
     "failed",
     "failed in part",
+    "found in the log",
     "growth",
     "lost",
     "memory full",
@@ -65,7 +67,10 @@ const MUST_HAPPEN: &[&str] = &[
     "refused for good",
     "replayed",
     "routed",
+    "search failed",
+    "searched",
     "sent again although Kafka may have it",
+    "sent again unseen",
     "sent from memory",
     "several in flight",
     "shutdown in time",

@@ -135,6 +135,10 @@ impl Builder {
             Some(producer) => producer,
             None => default_producer(&config)?,
         };
+        let reconcile = topics.iter().find(|topic| topic.reconcile);
+        if let Some(topic) = reconcile.filter(|_| !producer.capabilities().search) {
+            return Err(BuildError::ReconcileNeedsSearch { topic: topic.topic_name.to_string() });
+        }
         let notify = Notify::start(self.notifier.unwrap_or_else(|| Arc::new(LogNotifier)))
             .map_err(BuildError::Thread)?;
         let dead_letter = self.dead_letter.or_else(|| Arc::clone(&storage).dead_letters());

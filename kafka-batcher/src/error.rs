@@ -33,6 +33,12 @@ pub enum BuildError {
         /// Which topic.
         topic: String,
     },
+    /// A topic has `reconcile = true`, and the producer can't search Kafka's log.
+    #[error("topic `{topic}` has reconcile = true: this producer can't search Kafka's log")]
+    ReconcileNeedsSearch {
+        /// Which topic.
+        topic: String,
+    },
     /// Not called from within a tokio runtime.
     #[error("a batcher has to be built within a tokio runtime")]
     NoRuntime,

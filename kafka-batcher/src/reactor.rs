@@ -12,12 +12,12 @@ use std::time::Duration;
 
 use kafka_batcher_core::collector::{Collector, CollectorAction};
 use kafka_batcher_core::lane::{Action, Event, FlightId, Link};
-use kafka_batcher_core::partition::route;
+use kafka_batcher_core::partition::{Router, route};
 use kafka_batcher_core::receipt::Tickets;
 use kafka_batcher_core::shard::Shard;
 use kafka_batcher_core::{
     Batch, Delivered, ErrorKind, FlushReason, LaneId, Moment, Persistence, ProduceError, ProduceFailure,
-    ProduceRequest, Report, StorageError, What,
+    ProduceRequest, Report, Search, StorageError, What,
 };
 use tokio::sync::mpsc;
 
@@ -233,7 +233,10 @@ impl Reactor {
     fn perform(&mut self, cell: usize, lane: usize, id: LaneId, action: Action) {
         match action {
             Action::Produce { flight, batch } => self.produce(cell, lane, id, flight, batch),
-            Action::Route { flight, batch, tickets } => self.route(flight, &batch, tickets.as_ref()),
+            Action::Route { flight, batch, tickets, maybe } => {
+                self.route(flight, &batch, tickets.as_ref(), maybe);
+            }
+            Action::Search { flight, search } => self.search(cell, lane, flight, search),
             Action::Store(entry) => {
                 let (topic, events, bytes) =
                     (Arc::clone(&self.topic), entry.batch.len(), entry.batch.byte_len());
@@ -315,8 +318,19 @@ impl Reactor {
         });
     }
 
+    fn search(&self, cell: usize, lane: usize, flight: FlightId, search: Search) {
+        let topic = Arc::clone(&self.topic);
+        self.answer(cell, lane, async move {
+            let timeout = topic.shared.timing.produce_timeout;
+            let result = producer_call(timeout, topic.shared.producer.search(&search, timeout)).await;
+            let result = result.and_then(|result| result);
+            topic.shared.heed(&result);
+            Event::Searched { flight, result }
+        });
+    }
+
     /// Hands a batch without a partition to the partitions' lanes.
-    fn route(&mut self, flight: FlightId, batch: &Batch, tickets: Option<&Tickets>) {
+    fn route(&mut self, flight: FlightId, batch: &Batch, tickets: Option<&Tickets>, maybe: bool) {
         let topic = Arc::clone(&self.topic);
         let Some(partitions) = self.machine.partitions() else { return };
         let mut spread = 0;
@@ -324,6 +338,14 @@ impl Reactor {
             route(batch, tickets, |event| match contained(|| topic.router.assigned(partitions, event)) {
                 Ok(Ok(Some(partition))) => Ok(partition),
                 Ok(Ok(None)) => {
+                    let size = topic.config.batch_size;
+                    // What may have been routed before has to go where it went then.
+                    let again = topic.options.reconcile;
+                    if let Some(partition) =
+                        again.then(|| Router::spread_again(&event.record, size, partitions)).flatten()
+                    {
+                        return Ok(partition);
+                    }
                     spread += 1;
                     Ok(topic.router.spread_behind(spread - 1, topic.config.batch_size, partitions))
                 }
@@ -339,7 +361,7 @@ impl Reactor {
             let (bytes, events) = (part.byte_len(), part.len() as usize);
             topic.shared.budget.take(bytes, events);
             topic.routed.fetch_add(events as u64, Ordering::Relaxed);
-            self.cells[cell].shard.lock().enqueue(lane, part, tickets, bytes);
+            self.cells[cell].shard.lock().enqueue(lane, part, tickets, bytes, maybe);
             self.poll(cell);
         }
         topic.router.batch_left(partitions);

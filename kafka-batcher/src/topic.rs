@@ -70,7 +70,8 @@ impl Topic {
         let mut options = LaneOptions::new(&config, shared.timing);
         options.window = shared.producer.capabilities().window.max(1);
         options.durable = shared.storage.is_durable();
-        options.instance = config.sequence_header.then_some(shared.instance);
+        options.reconcile = config.reconcile;
+        options.instance = (config.sequence_header || config.reconcile).then_some(shared.instance);
         options.seed = seed;
         let id = LaneId { topic: Arc::clone(&config.topic_name), partition: None };
         let buffers = Arc::new(Buffers::default());

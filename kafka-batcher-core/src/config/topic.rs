@@ -57,6 +57,21 @@ pub struct TopicConfig {
     /// The topic that gets the records Kafka will never take, as [`dead_letter`](crate::dead_letter) says. Default: none;
     /// they go to the batcher's [`DeadLetter`](crate::DeadLetter) then.
     pub dead_letter_topic: Option<Arc<str>>,
+    /// Search Kafka's log before sending again what it may have, and leave out what is there. Brings the sequence header.
+    /// Default `false`.
+    ///
+    /// After an attempt with an unknown outcome, and for what a former process left in storage, the partition is read from the
+    /// last known offset, or from the oldest of the records' timestamps, to its end; this takes the right to read the topic,
+    /// and a producer that can [search](crate::Capabilities::search). It can't know, and may send twice:
+    ///
+    /// * when the request of the failed attempt is written only after the search: it was held up on its way
+    /// * when the log can't be searched: not allowed, too much to read within `produce_timeout`, ten failures in a row
+    /// * what was stored without the header; what had no partition yet, if their number has changed since
+    /// * when the log keeps the time of arrival (`LogAppendTime`) and the clocks differ
+    /// * when the records have been compacted or deleted in the meantime
+    ///
+    /// Each of these that the batcher can see is reported, and counted as maybe duplicated.
+    pub reconcile: bool,
 }
 
 impl TopicConfig {
@@ -88,6 +103,7 @@ impl TopicConfig {
             durability: Durability::Memory,
             sequence_header: false,
             dead_letter_topic: None,
+            reconcile: false,
         }
     }
 }
@@ -110,6 +126,7 @@ impl fmt::Debug for TopicConfig {
             .field("durability", &self.durability)
             .field("sequence_header", &self.sequence_header)
             .field("dead_letter_topic", &self.dead_letter_topic)
+            .field("reconcile", &self.reconcile)
             .finish_non_exhaustive()
     }
 }
@@ -250,6 +267,7 @@ pub(super) const TOPIC_KEYS: &[&str] = &[
     "durability",
     "sequence_header",
     "dead_letter_topic",
+    "reconcile",
 ];
 
 impl TopicSettings {
@@ -364,6 +382,11 @@ impl TopicSettings {
         self.set(move |c| c.dead_letter_topic.clone_from(&topic))
     }
 
+    /// See [`TopicConfig::reconcile`].
+    pub fn reconcile(self, on: bool) -> Self {
+        self.set(move |c| c.reconcile = on)
+    }
+
     /// Sets `key` from a configuration file's value; `false` when a topic has no such key.
     pub(super) fn set_key(&mut self, key: &str, value: &Value) -> Result<bool, ConfigError> {
         let this = std::mem::take(self);
@@ -411,6 +434,7 @@ impl TopicSettings {
                 Value::Bool(false) => None,
                 _ => Some(value.text(key, DEAD_LETTER_TOPIC)?),
             }),
+            "reconcile" => this.reconcile(value.bool(key)?),
             _ => {
                 *self = this;
                 return Ok(false);

@@ -111,21 +111,12 @@ impl Lane {
         value
     }
 
-    /// Takes a batch behind all others of the lane, as it is.
-    pub fn enqueue(&mut self, batch: Batch, tickets: Option<Tickets>, cost: usize) {
+    /// Takes a batch behind all others of the lane, as it is. `maybe`: a former process may have sent it already.
+    pub fn enqueue(&mut self, batch: Batch, tickets: Option<Tickets>, cost: usize, maybe: bool) {
         self.seal(FlushReason::Manual);
         let first = self.stats.accepted;
         self.stats.accepted += u64::from(batch.len());
-        self.queue.push_back(Held {
-            batch,
-            tickets,
-            pledge: None,
-            cost,
-            first,
-            attempts: 0,
-            maybe: false,
-            entry: None,
-        });
+        self.queue.push_back(Held { maybe, ..Held::new(batch, tickets, cost, first) });
         if self.options.journal {
             // It was a batch before, and does not wait to become one.
             self.flush_journal(FlushReason::Manual);
@@ -168,16 +159,7 @@ impl Lane {
             self.due = None;
             self.say.push_back(Action::Sealed { events, bytes: batch.byte_len(), reason });
         }
-        self.queue.push_back(Held {
-            batch,
-            tickets,
-            pledge,
-            cost,
-            first,
-            attempts: 0,
-            maybe: false,
-            entry: None,
-        });
+        self.queue.push_back(Held { pledge, ..Held::new(batch, tickets, cost, first) });
     }
 
     /// Whether what is gathered has to go to storage by now, or when.

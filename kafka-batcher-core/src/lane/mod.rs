@@ -23,6 +23,7 @@
 mod gather;
 mod journal;
 mod produce;
+mod reconcile;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -39,8 +40,9 @@ use crate::config::{Durability, OnUnavailable, Timing, TopicConfig};
 use crate::dead_letter::DeadRecord;
 use crate::journal::Pledge;
 use crate::notifier::{Report, What};
-use crate::producer::{Delivered, ErrorKind, Persistence, ProduceFailure};
+use crate::producer::{Delivered, ErrorKind, Persistence, ProduceError, ProduceFailure};
 use crate::receipt::Tickets;
+use crate::search::{Found, Search};
 use crate::storage::{EntryId, LaneId, StorageError, StoredBatch};
 use crate::time::{Moment, earliest};
 
@@ -69,6 +71,9 @@ pub struct LaneOptions {
     pub durable: bool,
     /// With it, events carry a [`SEQUENCE_HEADER`] of this instance.
     pub instance: Option<[u8; 16]>,
+    /// Before what Kafka may have is sent again, its log is searched for it: see [`TopicConfig::reconcile`]. Takes an
+    /// `instance`, and a producer that can [search](crate::Capabilities::search).
+    pub reconcile: bool,
     /// Seed for jitter.
     pub seed: u64,
 }
@@ -87,6 +92,7 @@ impl LaneOptions {
             journal: topic.durability == Durability::Journal,
             durable: false,
             instance: None,
+            reconcile: false,
             seed: 0,
         }
     }
@@ -116,6 +122,15 @@ pub enum Action {
         batch: Batch,
         /// The receipts of its records, to go with them.
         tickets: Option<Tickets>,
+        /// A former process may have routed it already.
+        maybe: bool,
+    },
+    /// Search the log of the lane's partition; answer with [`Event::Searched`].
+    Search {
+        /// To be named in the answer.
+        flight: FlightId,
+        /// What to look for.
+        search: Search,
     },
     /// Append to temporary storage; answer with [`Event::Stored`].
     Store(StoredBatch),
@@ -156,6 +171,13 @@ pub enum Event {
         flight: FlightId,
         /// How it ended.
         result: Result<Delivered, ProduceFailure>,
+    },
+    /// The answer to [`Action::Search`].
+    Searched {
+        /// Which search.
+        flight: FlightId,
+        /// What is there.
+        result: Result<Found, ProduceError>,
     },
     /// The answer to [`Action::Store`].
     Stored(Result<EntryId, StorageError>),
@@ -199,6 +221,8 @@ pub struct LaneStats {
     pub failures: u64,
     /// Sent again although Kafka may have had them: each may be a duplicate.
     pub maybe_duplicated: u64,
+    /// Found in Kafka's log, and therefore not sent again; they count as delivered, too.
+    pub reconciled: u64,
 }
 
 /// A sealed batch that the lane is responsible for.
@@ -216,6 +240,10 @@ struct Held {
     attempts: u32,
     /// Kafka may have it already.
     maybe: bool,
+    /// But not before this offset.
+    from: Option<i64>,
+    /// It is sent without a search of the log: there was one, or there can't be.
+    blind: bool,
     /// It is also in storage, as this entry.
     entry: Option<EntryId>,
 }
@@ -228,6 +256,13 @@ impl Replay {
 }
 
 impl Held {
+    /// A batch of the lane, with `first` of its events before it, that was never sent.
+    const fn new(batch: Batch, tickets: Option<Tickets>, cost: usize, first: u64) -> Self {
+        let (pledge, from, entry) = (None, None, None);
+        let (attempts, maybe, blind) = (0, false, false);
+        Self { batch, tickets, pledge, cost, first, attempts, maybe, from, blind, entry }
+    }
+
     fn events(&self) -> u64 {
         u64::from(self.batch.len())
     }
@@ -238,6 +273,8 @@ struct Flight {
     id: FlightId,
     held: Held,
     result: Option<Result<Delivered, ProduceFailure>>,
+    /// It is not sent yet: the log is searched for it.
+    searching: bool,
 }
 
 /// A stored batch that is being sent, or several as one.
@@ -289,8 +326,16 @@ pub struct Lane {
     storage_pause: Option<Moment>,
     storage_backoff: Backoff,
     replay: Option<Replay>,
-    /// Kafka may have the stored batches up to this one, and storage does not say so.
-    doubtful: Option<EntryId>,
+    /// Kafka may have the stored batches up to this one, from this offset on, and storage does not say so.
+    doubtful: Option<(EntryId, Option<i64>)>,
+    /// From which offset on Kafka may have a stored batch.
+    stored_from: VecDeque<(EntryId, i64)>,
+    /// So many of the oldest stored batches were left by a former process, which may have sent them.
+    left_behind: u64,
+    /// The offset behind the last event that is known to be in the log.
+    next_offset: Option<i64>,
+    /// Searches of the log that failed one after the other.
+    searches_failed: u32,
     journal: Gathered,
     /// Receipts of what is in storage that would not survive the process.
     /// And how many records each batch has.
@@ -340,6 +385,10 @@ impl Lane {
             storage_backoff: backoff(1),
             replay: None,
             doubtful: None,
+            stored_from: VecDeque::new(),
+            left_behind: 0,
+            next_offset: None,
+            searches_failed: 0,
             journal: Gathered::default(),
             stored_tickets: VecDeque::new(),
             dead: VecDeque::new(),
@@ -367,6 +416,9 @@ impl Lane {
     pub const fn found(&mut self, batches: u64, events: u64) {
         self.stored_batches += batches;
         self.stats.stored += events;
+        if self.options.reconcile {
+            self.left_behind += batches;
+        }
     }
 
     /// Which lane this is.
@@ -386,6 +438,7 @@ impl Lane {
         match event {
             Event::Link(link) => self.set_link(link),
             Event::Produced { flight, result } => self.produced(flight, result, now),
+            Event::Searched { flight, result } => self.searched(flight, result, now),
             Event::Stored(result) => self.stored(result, now),
             Event::Recovered(result) => self.recovered(result, now),
             Event::DeadLettered(result) => self.dead_lettered(result, now),
@@ -506,9 +559,9 @@ impl Lane {
                 Some(Err(failure)) => {
                     let maybe = flight.held.maybe || failure.persistence == Persistence::MaybePersisted;
                     let kept = self.keep_failed(flight.held, &failure.failed);
-                    open.extend(kept.map(|held| Held { maybe, ..held }));
+                    open.extend(kept.map(|held| Held { maybe, blind: false, ..held }));
                 }
-                None => open.push(Held { maybe: true, ..flight.held }),
+                None => open.push(Held { maybe: true, blind: false, ..flight.held }),
             }
         }
         open.sort_by_key(|held| held.first);

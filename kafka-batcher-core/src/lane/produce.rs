@@ -14,7 +14,9 @@ impl Lane {
             return None;
         }
         // After a failure one batch probes; behind a failed one nothing may start until all have landed.
-        let window = if self.failing.is_some() { 1 } else { self.options.window as usize };
+        // Nothing flies beside a search, either.
+        let alone = self.failing.is_some() || self.is_searching();
+        let window = if alone { 1 } else { self.options.window as usize };
         if self.flights.len() >= window || self.flights.iter().any(|f| matches!(f.result, Some(Err(_)))) {
             return None;
         }
@@ -36,7 +38,12 @@ impl Lane {
             let reason = self.due?;
             self.seal(reason);
         }
-        self.queue.pop_front().map(|held| self.launch(held))
+        let held = self.queue.pop_front()?;
+        if self.is_to_be_searched(&held) && !self.flights.is_empty() {
+            self.queue.push_front(held);
+            return None;
+        }
+        Some(self.launch(held))
     }
 
     /// When [`poll_produce`](Self::poll_produce) has to be tried again by itself.
@@ -57,19 +64,26 @@ impl Lane {
     }
 
     fn launch(&mut self, mut held: Held) -> Action {
+        if self.is_to_be_searched(&held) {
+            match self.search(held) {
+                Ok(action) => return action,
+                Err(unknown) => held = unknown,
+            }
+        }
         held.attempts = held.attempts.saturating_add(1);
         let flight = FlightId(self.next_flight);
         self.next_flight += 1;
-        if held.maybe {
+        let maybe = held.maybe;
+        if maybe && self.id.partition.is_some() {
             self.stats.maybe_duplicated += held.events();
         }
         let batch = held.batch.clone();
         let tickets = held.tickets.clone();
-        self.flights.push_back(Flight { id: flight, held, result: None });
+        self.flights.push_back(Flight { id: flight, held, result: None, searching: false });
         if self.id.partition.is_some() {
             Action::Produce { flight, batch }
         } else {
-            Action::Route { flight, batch, tickets }
+            Action::Route { flight, batch, tickets, maybe }
         }
     }
 
@@ -80,7 +94,8 @@ impl Lane {
         now: Moment,
     ) {
         // An answer to a flight that was abandoned, or a second answer, means nothing any more.
-        let Some(flight) = self.flights.iter_mut().find(|f| f.id == flight && f.result.is_none()) else {
+        let is_it = |f: &&mut Flight| f.id == flight && f.result.is_none() && !f.searching;
+        let Some(flight) = self.flights.iter_mut().find(is_it) else {
             return;
         };
         flight.result = Some(result);
@@ -96,22 +111,32 @@ impl Lane {
                 None => {}
             }
         }
-        for held in back.into_iter().rev() {
-            match (&mut self.replay, held.entry) {
-                (Some(replay), Some(_)) => replay.parts.push_front(held),
-                _ => self.queue.push_front(held),
-            }
-        }
+        self.put_back(back);
         if self.failing.is_some() {
             self.tell_stored();
         }
         self.finish_replay();
     }
 
+    /// These are next, in this order.
+    pub(super) fn put_back(&mut self, back: impl IntoIterator<Item = Held, IntoIter: DoubleEndedIterator>) {
+        for held in back.into_iter().rev() {
+            match (&mut self.replay, held.entry) {
+                (Some(replay), Some(_)) => replay.parts.push_front(held),
+                _ => self.queue.push_front(held),
+            }
+        }
+    }
+
     /// Kafka has every record of it.
     pub(super) fn settle(&mut self, held: Held, delivered: &Delivered) {
         self.failing = None;
         self.backoff.reset();
+        if held.entry.is_some() && !held.maybe {
+            self.left_behind = 0; // it was not there: what comes later was not sent either
+        }
+        let next = delivered.base_offset.map(|base| base + i64::from(held.batch.len()));
+        self.next_offset = next.max(self.next_offset);
         self.delivered(&held, 0..held.batch.len(), delivered.base_offset);
         self.stats.delivered_bytes += held.batch.byte_len() as u64;
         self.release(&held);
@@ -145,7 +170,10 @@ impl Lane {
             self.failing = None; // a failure of nothing
             return Vec::new();
         };
-        held.maybe |= failure.persistence == Persistence::MaybePersisted;
+        if failure.persistence == Persistence::MaybePersisted {
+            held.from = if held.maybe { held.from } else { self.next_offset };
+            (held.maybe, held.blind) = (true, false);
+        }
         match kind {
             ErrorKind::TooLarge | ErrorKind::Permanent | ErrorKind::Expired => {
                 // Kafka is there: if nothing is left to be sent after this, nothing else would unlock the lane.
@@ -161,6 +189,11 @@ impl Lane {
             ErrorKind::Denied | ErrorKind::UnknownTopic => self.failing = Some(self.backoff.longest(now)),
         }
         self.report(What::ProduceFailed(kind), held.events(), message);
+        self.hold_back(held).into_iter().collect()
+    }
+
+    /// What can't be sent now is let go of, if all of it can be read again when it is time.
+    pub(super) fn hold_back(&mut self, held: Held) -> Option<Held> {
         let whole = |replay: &mut Replay| {
             held.entry == replay.last()
                 && held.batch.len() == replay.entries.iter().map(|(_, count)| count).sum::<u32>()
@@ -168,7 +201,8 @@ impl Lane {
         if let Some(replay) = self.replay.take_if(whole) {
             // Nothing of the stored batches got through: they can as well be read again when it is time.
             if held.maybe {
-                self.doubtful = self.doubtful.max(held.entry);
+                let before = self.doubtful.map(|(last, _)| last);
+                self.doubtful = held.entry.max(before).map(|last| (last, held.from));
             }
             if let Some(tickets) = held.tickets {
                 let mut end = held.batch.len();
@@ -178,9 +212,9 @@ impl Lane {
                     end -= count;
                 }
             }
-            return Vec::new();
+            return None;
         }
-        vec![held]
+        Some(held)
     }
 
     /// Settles the records that were delivered and keeps the others.
@@ -193,7 +227,13 @@ impl Lane {
         if delivered.is_empty() {
             return Some(held);
         }
-        let kept: Vec<u32> = (0..count).filter(is_failed).collect();
+        self.rest(held, &delivered)
+    }
+
+    /// The records of it that are not these, which are delivered.
+    fn rest(&mut self, held: Held, delivered: &[u32]) -> Option<Held> {
+        let kept: Vec<u32> =
+            (0..held.batch.len()).filter(|index| delivered.binary_search(index).is_err()).collect();
         let (part, rest_cost) = part(&held, &kept);
         // The budget is given back for what was delivered, in proportion.
         if held.entry.is_none() {
@@ -201,6 +241,15 @@ impl Lane {
             self.released.1 += delivered.len();
         }
         part
+    }
+
+    /// Settles these records, but not their receipts, and gives the others.
+    pub(super) fn without(&mut self, held: Held, delivered: &[u32]) -> Option<Held> {
+        self.stats.delivered += delivered.len() as u64;
+        if held.entry.is_some() {
+            self.stats.stored = self.stats.stored.saturating_sub(delivered.len() as u64);
+        }
+        self.rest(held, delivered)
     }
 
     pub(super) fn poll_dead_letter(&mut self, now: Moment) -> Option<Action> {
@@ -239,12 +288,16 @@ impl Lane {
     }
 
     /// Acknowledges the stored batch when all of it is delivered or dead-lettered.
-    fn finish_replay(&mut self) {
+    pub(super) fn finish_replay(&mut self) {
         let open = !self.flights.is_empty() || !self.dead.is_empty();
         if let Some(replay) = self.replay.take_if(|replay| !open && replay.parts.is_empty()) {
-            self.stored_batches = self.stored_batches.saturating_sub(replay.entries.len() as u64);
+            let batches = replay.entries.len() as u64;
+            self.stored_batches = self.stored_batches.saturating_sub(batches);
+            self.left_behind = self.left_behind.saturating_sub(batches);
             if let Some(last) = replay.last() {
                 self.cursor = Some(last);
+                self.doubtful.take_if(|(doubtful, _)| *doubtful <= last);
+                self.stored_from.retain(|(of, _)| *of > last);
                 self.say.push_back(Action::Acknowledge(last));
             }
         }
@@ -279,6 +332,8 @@ fn part(held: &Held, kept: &[u32]) -> (Option<Held>, usize) {
         first: held.first,
         attempts: held.attempts,
         maybe: held.maybe,
+        from: held.from,
+        blind: held.blind,
         entry: held.entry,
     });
     (part, cost)

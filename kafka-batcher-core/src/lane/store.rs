@@ -52,6 +52,9 @@ impl Lane {
                 self.storage_backoff.reset();
                 self.stored_batches += 1;
                 self.stats.stored += held.events();
+                if held.maybe {
+                    self.stored_from.extend(held.from.map(|from| (id, from)));
+                }
                 self.release(&held);
                 self.gathered(held.events(), held.batch.byte_len());
                 if let Some(pledge) = held.pledge {
@@ -114,7 +117,7 @@ impl Lane {
             Ok(_) => {
                 // Storage holds less than it took or said it held.
                 let missing = std::mem::take(&mut self.stats.stored);
-                self.stored_batches = 0;
+                (self.stored_batches, self.left_behind) = (0, 0);
                 self.journal_is_empty();
                 self.stored_tickets.clear();
                 self.failing = None; // nothing is left to try with
@@ -132,18 +135,21 @@ impl Lane {
 
     /// Readies stored batches for being sent: as one, as many of them as may be and fit.
     fn replay(&mut self, mut entries: Vec<(EntryId, StoredBatch)>) {
-        let doubtful = self.doubtful;
-        let maybe = |(id, stored): &(EntryId, StoredBatch)| {
-            stored.maybe_persisted || doubtful.is_some_and(|last| *id <= last)
-        };
-        let unsure = maybe(&entries[0]);
-        // What Kafka may have is sent again as it was, and what is numbered has to stay what it is.
-        let joins = |entry: &(EntryId, StoredBatch)| !maybe(entry) && entry.1.batch.identity().is_none();
+        let doubts: Vec<Option<Option<i64>>> = (0..)
+            .zip(&entries)
+            .map(|(nth, (id, stored))| self.doubt(nth, *id, stored.maybe_persisted))
+            .collect();
+        // What Kafka may have is sent again as it was, unless the log is searched for each of its records; and what
+        // is numbered has to stay what it is.
+        let reconcile = self.options.reconcile;
+        let joins =
+            |nth: usize| (reconcile || doubts[nth].is_none()) && entries[nth].1.batch.identity().is_none();
         let mut count = 1;
         let mut builder = BatchBuilder::new();
-        if joins(&entries[0]) && entries.get(1).is_some_and(joins) {
+        if joins(0) && entries.len() > 1 && joins(1) {
             let limit = self.options.max_batch_bytesize.get();
-            let sizes = entries.iter().take_while(|entry| joins(entry)).scan(0, |bytes, (_, stored)| {
+            let joining = entries.iter().enumerate().take_while(|(nth, _)| joins(*nth));
+            let sizes = joining.scan(0, |bytes, (_, (_, stored))| {
                 // A record may take some bytes more behind others: for its distance from the first.
                 *bytes += stored.batch.byte_len() + 13 * stored.batch.len() as usize;
                 Some(*bytes)
@@ -151,6 +157,10 @@ impl Lane {
             count = sizes.take_while(|bytes| *bytes <= limit).count().max(1);
         }
         entries.truncate(count);
+        let doubts = &doubts[..count];
+        let unsure = doubts.iter().any(Option::is_some);
+        // `None`, from anywhere on, is the least.
+        let from = doubts.iter().flatten().copied().min().flatten();
         let last = entries[count - 1].0;
         let tickets = Tickets::join(entries.iter().map(|(id, stored)| {
             let of = self.stored_tickets.pop_front_if(|(of, ..)| of == id);
@@ -168,16 +178,7 @@ impl Lane {
             batch
         };
         self.departs(batch.len(), batch.byte_len(), last);
-        let held = Held {
-            batch,
-            tickets,
-            pledge: None,
-            cost: 0,
-            first: 0,
-            attempts: 0,
-            maybe: unsure,
-            entry: Some(last),
-        };
+        let held = Held { maybe: unsure, from, entry: Some(last), ..Held::new(batch, tickets, 0, 0) };
         self.replay = Some(Replay { entries: counts, parts: VecDeque::from([held]) });
     }
 }

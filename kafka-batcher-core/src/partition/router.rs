@@ -8,8 +8,11 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use super::{PartitionStrategy, hash};
 use crate::batch::Batch;
 use crate::event::EventRef;
+use crate::lane::SEQUENCE_HEADER;
 use crate::receipt::Tickets;
+use crate::record::RecordRef;
 use crate::rng::{below, mix};
+use crate::search::last_value;
 
 /// Applies a topic's [`PartitionStrategy`]. Shared by all tasks that add events; takes no lock.
 #[derive(Debug)]
@@ -94,6 +97,21 @@ impl Router {
         self.spread(partitions)
     }
 
+    /// A partition for an event that belongs to none and carries a sequence header: the same whoever routes it, as long
+    /// as the topic has so many partitions. `None` without such a header.
+    #[must_use]
+    pub fn spread_again(
+        record: &RecordRef<'_>,
+        batch_size: NonZeroU32,
+        partitions: NonZeroU32,
+    ) -> Option<u32> {
+        let stamp: &[u8; 28] = last_value(record, SEQUENCE_HEADER)?.try_into().ok()?;
+        let [instance @ .., _, _, _, _, _, _, _, _] = stamp;
+        let number = stamp.last_chunk().map_or(0, |number| u64::from_be_bytes(*number));
+        let salt = instance.iter().fold(0, |salt, byte| mix(salt ^ u64::from(*byte)));
+        Some(below(mix(salt.wrapping_add(number / u64::from(batch_size.get()))), partitions.get()))
+    }
+
     /// Whether the partition of a spread batch may also be another one than [`spread`](Self::spread) said.
     #[must_use]
     pub const fn may_choose(&self) -> bool {
@@ -165,7 +183,7 @@ pub fn route(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::{Record, RecordRef};
+    use crate::record::Record;
 
     const TWELVE: NonZeroU32 = NonZeroU32::new(12).unwrap();
 

@@ -2,7 +2,7 @@
 
 use kafka_batcher_core::lane::{Action, Event, FlightId};
 use kafka_batcher_core::notifier::What;
-use kafka_batcher_core::partition::route;
+use kafka_batcher_core::partition::{Router, route};
 use kafka_batcher_core::receipt::Tickets;
 use kafka_batcher_core::{
     Batch, DeadRecord, Delivered, EntryId, ErrorKind, Failed, Persistence, ProduceError, ProduceFailure,
@@ -30,7 +30,10 @@ impl World {
         };
         match action {
             Action::Produce { flight, batch } => self.produce(place, flight, &batch),
-            Action::Route { flight, batch, tickets } => self.route(place, flight, &batch, tickets.as_ref()),
+            Action::Route { flight, batch, tickets, maybe } => {
+                self.route(place, flight, &batch, tickets.as_ref(), maybe);
+            }
+            Action::Search { flight, search } => self.search(place, flight, search),
             Action::Store(stored) => self.store(place, stored),
             Action::Recover { after, max_bytes } => self.recover(place, after, max_bytes),
             Action::Acknowledge(id) => self.acknowledge(place, id),
@@ -122,12 +125,15 @@ impl World {
                 name(at)
             );
         }
+        let reconcile = self.plan.topic.reconcile;
+        let unseen = reconcile && self.is_sent_unseen(at, &events);
         let flagged = !memory
             && self.storage.lanes[&at.partition]
                 .iter()
                 .any(|e| !e.acknowledged && e.events.contains(&events[0]) && e.stored.maybe_persisted);
         let view = self.view(at);
-        let doubtful = flagged || events.iter().any(|event| view.maybe.contains(event));
+        let doubtful =
+            if reconcile { unseen } else { flagged || events.iter().any(|event| view.maybe.contains(event)) };
         if doubtful {
             view.maybe_duplicated += events.len() as u64;
             self.tally("sent again although Kafka may have it");
@@ -155,6 +161,11 @@ impl World {
             let life = self.ledger.life(event);
             if !life.written.contains(&(partition, order)) && self.calls[call].events.contains(&event) {
                 life.written.push((partition, order));
+            }
+        }
+        if self.calls[call].write_at > self.calls[call].answer_at {
+            for event in self.calls[call].events.clone() {
+                self.ledger.life(event).late = true;
             }
         }
         for &event in overtaken {
@@ -198,6 +209,7 @@ impl World {
                 }
                 self.landed(at, *flight, result);
             }
+            Event::Searched { flight, result } => self.found(at, *flight, result),
             Event::Stored(result) => {
                 let events = view.appending.take().unwrap_or_default();
                 let abandoned = view.abandoned;
@@ -281,6 +293,7 @@ impl World {
                 view.idle.insert(event, now);
             }
             if ambiguous {
+                view.searched.remove(&event);
                 view.maybe.insert(event);
             }
         }
@@ -300,7 +313,7 @@ impl World {
         }
     }
 
-    fn route(&mut self, at: Place, flight: FlightId, batch: &Batch, tickets: Option<&Tickets>) {
+    fn route(&mut self, at: Place, flight: FlightId, batch: &Batch, tickets: Option<&Tickets>, maybe: bool) {
         self.tally("routed");
         self.take_off(at, flight, batch);
         let now = self.now;
@@ -312,6 +325,12 @@ impl World {
         let routed = route(batch, tickets, |event| match router.assigned(partitions, event) {
             Ok(Some(partition)) => Ok(partition),
             Ok(None) => {
+                let again = self.plan.topic.reconcile;
+                if let Some(partition) =
+                    again.then(|| Router::spread_again(&event.record, batch_size, partitions)).flatten()
+                {
+                    return Ok(partition);
+                }
                 spread += 1;
                 Ok(router.spread_behind(spread - 1, batch_size, partitions))
             }
@@ -326,8 +345,12 @@ impl World {
             events.iter().for_each(|event| self.ledger.life(*event).routed += 1);
             let process = self.process();
             process.budget.take(bytes, events.len());
-            process.cells[cell].views[lane].idle.extend(events.into_iter().map(|event| (event, now)));
-            process.cells[cell].shard.enqueue(lane, part, tickets, bytes);
+            let view = &mut process.cells[cell].views[lane];
+            if maybe {
+                view.maybe.extend(events.iter().copied());
+            }
+            view.idle.extend(events.into_iter().map(|event| (event, now)));
+            process.cells[cell].shard.enqueue(lane, part, tickets, bytes, maybe);
             self.poll(cell);
         }
         let process = self.process();

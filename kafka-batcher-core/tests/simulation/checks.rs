@@ -105,7 +105,8 @@ impl World {
     /// A sequence header names one event, and an event has one.
     fn check_sequence(&mut self, id: u64, record: &RecordRef<'_>) {
         let stamps: Vec<_> = record.headers.iter().filter(|header| header.name == SEQUENCE_HEADER).collect();
-        assert_eq!(stamps.len(), usize::from(self.plan.topic.sequence_header), "sequence headers of {id}");
+        let stamped = self.plan.topic.sequence_header || self.plan.topic.reconcile;
+        assert_eq!(stamps.len(), usize::from(stamped), "sequence headers of {id}");
         if let Some(value) = stamps.first().and_then(|stamp| stamp.value) {
             let of = *self.ledger.sequences.entry(value.to_vec()).or_insert(id);
             assert_eq!(of, id, "two events have the same sequence header");

@@ -43,6 +43,8 @@ pub(crate) struct Life {
     pub(crate) copies: u32,
     /// Times it went from the unassigned lane to a partition's.
     pub(crate) routed: u32,
+    /// It was written after everybody had given up on it.
+    pub(crate) late: bool,
     /// It failed while later ones of its own batch did not: the broker broke the order.
     pub(crate) overtaken: bool,
     /// Kafka refused it for good when it was sent alone, or it has no partition.
@@ -128,6 +130,7 @@ impl Ledger {
             copies: 0,
             routed: 0,
             overtaken: false,
+            late: false,
             refused: false,
         });
         id

@@ -118,6 +118,7 @@ impl Plan {
             .max_batch_bytesize(max_bytes)
             .allow_topic_auto_creation(dice.chance(50))
             .sequence_header(dice.chance(30))
+            .reconcile(dice.chance(35))
             .durability(if dice.chance(25) { Durability::Journal } else { Durability::Memory })
             .on_unavailable(if dice.chance(15) { OnUnavailable::Reject } else { OnUnavailable::Store });
         let config = config.with_topic(topic);

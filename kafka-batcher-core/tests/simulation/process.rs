@@ -98,6 +98,11 @@ pub(crate) struct View {
     /// Events of which a call ended with an unknown outcome.
     pub(crate) maybe: BTreeSet<u64>,
     pub(crate) maybe_duplicated: u64,
+    /// Events that were looked for in the log and not found, with how much was written to any log by then; `None` if
+    /// the search failed.
+    pub(crate) searched: BTreeMap<u64, Option<u64>>,
+    /// How much was written to any log when the last search read it.
+    pub(crate) search_saw: u64,
     pub(crate) abandoned: bool,
 }
 
@@ -126,7 +131,9 @@ impl Process {
         let mut options = LaneOptions::new(topic, plan.timing);
         options.window = plan.window;
         options.durable = plan.durable;
-        options.instance = topic.sequence_header.then(|| (u128::from(number) + 1).to_be_bytes());
+        options.reconcile = topic.reconcile;
+        let stamped = topic.sequence_header || topic.reconcile;
+        options.instance = stamped.then(|| (u128::from(number) + 1).to_be_bytes());
         options.seed = seed;
         let mut process = Self {
             number,

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use kafka_batcher_core::lane::FlightId;
-use kafka_batcher_core::{EntryId, ErrorKind, FlushReason, Moment, StoredBatch};
+use kafka_batcher_core::{EntryId, ErrorKind, FlushReason, Moment, Search, StoredBatch};
 
 use super::dice::Dice;
 use super::kafka::{Call, Fate, Kafka};
@@ -64,6 +64,11 @@ pub(crate) enum Item {
         at: Place,
         after: Option<EntryId>,
         max_bytes: usize,
+    },
+    Searched {
+        at: Place,
+        flight: FlightId,
+        search: Search,
     },
     Acknowledge {
         process: u32,
@@ -221,6 +226,9 @@ impl World {
                 self.recovered(at, after, max_bytes);
             }
             Item::Bury { at, event, kind } if self.is_current(at.process) => self.buried(at, event, kind),
+            Item::Searched { at, flight, search } if self.is_current(at.process) => {
+                self.look(at, flight, &search);
+            }
             Item::Acknowledge { process, lane, id }
                 if self.is_current(process) && self.storage.works(&self.plan, self.now).is_ok() =>
             {
