@@ -176,6 +176,7 @@ impl Running {
             dead_lettered: stats.dead_lettered,
             lost: stats.lost,
             maybe_duplicated: stats.maybe_duplicated,
+            reconciled: stats.reconciled,
         }
     }
 

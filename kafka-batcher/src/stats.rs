@@ -26,6 +26,8 @@ pub struct Stats {
     pub failures: u64,
     /// Sent again although Kafka may have had them: each may be a duplicate.
     pub maybe_duplicated: u64,
+    /// Found in Kafka's log and not sent again (`reconcile`); they count as delivered, too.
+    pub reconciled: u64,
     /// Whether the client has reached Kafka.
     pub connected: bool,
 }
@@ -42,6 +44,7 @@ impl Stats {
             self.delivered_bytes += stats.delivered_bytes;
             self.failures += stats.failures;
             self.maybe_duplicated += stats.maybe_duplicated;
+            self.reconciled += stats.reconciled;
         }
     }
 
@@ -54,6 +57,7 @@ impl Stats {
         self.lost += other.lost;
         self.failures += other.failures;
         self.maybe_duplicated += other.maybe_duplicated;
+        self.reconciled += other.reconciled;
     }
 }
 
@@ -76,6 +80,8 @@ pub struct ShutdownReport {
     pub lost: u64,
     /// Sent again although Kafka may have had them: each may be a duplicate.
     pub maybe_duplicated: u64,
+    /// Found in Kafka's log and not sent again (`reconcile`); they count as delivered, too.
+    pub reconciled: u64,
 }
 
 impl ShutdownReport {

@@ -124,3 +124,226 @@ impl Lane {
         maybe_persisted.then_some(from)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{Play, at, options};
+    use super::super::{Event, LaneOptions, LaneStats};
+    use super::*;
+
+    fn reconciling() -> LaneOptions {
+        LaneOptions { reconcile: true, instance: Some([7; 16]), ..options() }
+    }
+
+    impl Play {
+        /// The log has those of the batch that is looked for, counted from 0, at offsets from 40 on.
+        fn finds(&mut self, there: &[usize], ms: u64) {
+            let wanted = self.search.take().expect("a search").wanted;
+            let stamps = wanted.iter().enumerate().filter(|(index, _)| there.contains(index));
+            let found = (40..).zip(stamps).map(|(offset, (_, stamp))| (stamp.clone(), offset)).collect();
+            self.searched(Ok(found), ms);
+        }
+
+        fn searched(&mut self, result: Result<Found, ProduceError>, ms: u64) {
+            let flight = self.flights.pop_front().expect("a search is on its way");
+            self.lane.handle(Event::Searched { flight, result }, at(ms));
+        }
+
+        fn search_fails(&mut self, kind: ErrorKind, ms: u64) {
+            self.searched(Err(ProduceError::new(kind, "no")), ms);
+        }
+
+        /// A batch of these events timed out at 1 ms, is stored as entry 1 and read back at 200 ms.
+        fn in_doubt(words: &str) -> Self {
+            let mut play = Self::new(reconciling());
+            play.batch(words, 0);
+            play.does(0);
+            play.times_out(1);
+            assert_eq!(play.does(1), [format!("store? {words}")]);
+            play.stored(2);
+            assert_eq!(play.does(200), ["recover"]);
+            play.recovered(1, 200);
+            play
+        }
+
+        fn reconciled(&self) -> (u64, u64, u64) {
+            let LaneStats { reconciled, delivered, maybe_duplicated, .. } = self.lane.stats();
+            (reconciled, delivered, maybe_duplicated)
+        }
+    }
+
+    #[test]
+    fn what_the_log_has_is_not_sent_again() {
+        let mut play = Play::in_doubt("a b");
+        assert_eq!(play.does(200), ["search for 2"]);
+        play.finds(&[0, 1], 201);
+        assert_eq!(play.does(201), ["acknowledge 1"]);
+        assert_eq!(play.reconciled(), (2, 2, 0));
+        assert!(play.lane.is_drained());
+    }
+
+    #[test]
+    fn what_the_log_lacks_is_sent_and_is_no_duplicate() {
+        let mut play = Play::in_doubt("a b c");
+        play.does(200);
+        play.finds(&[0], 201);
+        assert_eq!(play.does(201), ["produce b c"]);
+        play.delivered(202);
+        assert_eq!(play.does(202), ["acknowledge 1"]);
+        assert_eq!(play.reconciled(), (1, 3, 0));
+    }
+
+    #[test]
+    fn nothing_flies_beside_a_search_and_what_comes_is_stored_behind_it() {
+        let mut play = Play::in_doubt("a");
+        assert_eq!(play.does(200), ["search for 1"]);
+        play.batch("b", 200);
+        assert_eq!(play.does(1200), ["store b"]);
+        play.finds(&[], 1201);
+        assert_eq!(play.does(1201), ["produce a"]);
+    }
+
+    #[test]
+    fn the_search_begins_behind_what_was_there_before_the_attempt() {
+        let mut play = Play::new(reconciling());
+        play.batch("a b", 0);
+        play.does(0);
+        play.delivered(1); // at 700 and 701
+        play.batch("c", 1);
+        play.does(1);
+        play.times_out(2);
+        play.does(2);
+        play.stored(3);
+        play.does(200);
+        play.recovered(1, 200);
+        assert_eq!(play.does(200), ["search for 1 from 702"]);
+    }
+
+    #[test]
+    fn receipts_tell_the_offsets_that_were_found() {
+        let mut play = Play::new(LaneOptions { durable: false, ..reconciling() });
+        let receipts = ["a", "b"].map(|word| play.push_for_receipt(word, 0));
+        play.lane.flush(crate::accumulator::FlushReason::Manual);
+        play.does(0);
+        play.times_out(1);
+        play.does(1);
+        play.stored(2);
+        play.does(200);
+        play.recovered(1, 200);
+        play.does(200);
+        play.finds(&[1], 201);
+        assert_eq!(receipts[0].try_outcome(), None);
+        assert_eq!(receipts[1].try_outcome(), Some(Outcome::Delivered { partition: 3, offset: Some(40) }));
+        assert_eq!(play.does(201), ["produce a"]);
+        play.delivered(202);
+        assert_eq!(receipts[0].try_outcome(), Some(Outcome::Delivered { partition: 3, offset: Some(700) }));
+    }
+
+    /// What a former process left may have been delivered: looked for, until something of it was not there.
+    #[test]
+    fn what_a_former_process_left_is_looked_for_until_some_is_missing() {
+        let mut former = Play::new(reconciling());
+        former.lane.handle(Event::Link(super::super::Link::Down), at(0));
+        for word in ["a", "b", "c"] {
+            former.batch(word, 0);
+            former.does(1000);
+            former.stored(1000);
+        }
+        let mut play = Play::new(LaneOptions {
+            max_batch_bytesize: const { std::num::NonZeroUsize::new(130).unwrap() },
+            ..reconciling()
+        });
+        play.storage = former.storage;
+        play.lane.found(3, 3);
+        assert_eq!(play.does(0), ["recover"]);
+        play.recovered(1, 0);
+        assert_eq!(play.does(0), ["search for 1"]);
+        play.finds(&[0], 1);
+        assert_eq!(play.does(1), ["acknowledge 1", "recover after 1"]);
+        play.recovered(2, 1);
+        assert_eq!(play.does(1), ["search for 1"]);
+        play.finds(&[], 2);
+        assert_eq!(play.does(2), ["produce b"]);
+        play.delivered(3);
+        assert_eq!(play.does(3), ["acknowledge 2", "recover after 2"]);
+        play.recovered(3, 3);
+        assert_eq!(play.does(3), ["produce c"], "it was not sent before b");
+    }
+
+    #[test]
+    fn what_a_former_process_left_is_looked_for_together() {
+        let mut former = Play::new(LaneOptions { journal: true, ..reconciling() });
+        for word in ["a", "b", "c"] {
+            former.push(word, 0);
+            former.does(0);
+            former.stored(0);
+        }
+        let mut play = Play::new(LaneOptions { journal: true, ..reconciling() });
+        play.storage = former.storage;
+        play.lane.found(3, 3);
+        assert_eq!(play.does(0), ["recover"]);
+        play.recovered_from(1, 0);
+        assert_eq!(play.does(0), ["search for 3"]);
+        play.finds(&[0, 1], 1);
+        assert_eq!(play.does(1), ["produce c"]);
+    }
+
+    #[test]
+    fn a_search_that_failed_is_tried_again_and_given_up_in_the_end() {
+        let mut play = Play::in_doubt("a");
+        let mut ms = 200;
+        for round in 1..SEARCHES {
+            assert_eq!(play.does(ms), ["search for 1"], "round {round}");
+            play.search_fails(ErrorKind::Transient, ms);
+            assert_eq!(play.does(ms), [""; 0], "not at once");
+            ms = play.timeout();
+            assert_eq!(play.does(ms), ["recover"]);
+            play.recovered(1, ms);
+        }
+        play.does(ms);
+        play.search_fails(ErrorKind::Transient, ms);
+        assert_eq!(play.does(ms), ["produce a"]);
+        assert_eq!(play.reconciled(), (0, 0, 1));
+        assert_eq!(play.reports.last(), Some(&What::ReconcileFailed(ErrorKind::Transient)));
+    }
+
+    #[test]
+    fn what_can_t_be_looked_for_is_sent_at_once() {
+        for kind in [ErrorKind::Denied, ErrorKind::TooLarge, ErrorKind::Permanent] {
+            let mut play = Play::in_doubt("a");
+            play.does(200);
+            play.search_fails(kind, 201);
+            assert_eq!(play.does(201), ["produce a"], "{kind}");
+            assert_eq!(play.reconciled(), (0, 0, 1));
+            assert_eq!(play.reports.last(), Some(&What::ReconcileFailed(kind)));
+        }
+    }
+
+    #[test]
+    fn what_carries_no_header_is_sent_unseen() {
+        let mut former = Play::new(LaneOptions { instance: None, ..options() });
+        former.batch("a", 0);
+        former.does(0);
+        former.times_out(1);
+        former.does(1);
+        former.stored(2);
+        let mut play = Play::new(reconciling());
+        play.storage = former.storage;
+        play.lane.found(1, 1);
+        assert_eq!(play.does(0), ["recover"]);
+        play.recovered(1, 0);
+        assert_eq!(play.does(0), ["produce a"]);
+        assert_eq!(play.reconciled(), (0, 0, 1));
+        assert_eq!(play.reports, [What::ReconcileFailed(ErrorKind::Permanent)]);
+    }
+
+    #[test]
+    fn an_answer_after_the_end_means_nothing() {
+        let mut play = Play::in_doubt("a");
+        play.does(200);
+        play.lane.abandon();
+        play.finds(&[0], 201);
+        assert_eq!(play.does(201), [""; 0]);
+        assert_eq!((play.lane.stats().stored, play.lane.stats().delivered), (1, 0));
+    }
+}

@@ -15,12 +15,12 @@ use crate::producer::ProduceError;
 use crate::receipt::{Outcome, Receipt};
 use crate::record::Record;
 
-fn at(ms: u64) -> Moment {
+pub(super) fn at(ms: u64) -> Moment {
     Moment::from_millis(ms)
 }
 
 /// Waits 1 s for a batch to fill; tries again after 50 to 100 ms at first, 5 s at most. Storage is durable.
-fn options() -> LaneOptions {
+pub(super) fn options() -> LaneOptions {
     let config = KafkaConfig::new("localhost:9092").with_topic(TopicSettings::new("t"));
     let mut options = LaneOptions::new(&config.topics().unwrap()[0], config.timing());
     options.durable = true;
@@ -28,50 +28,52 @@ fn options() -> LaneOptions {
 }
 
 /// A lane together with what is around it: storage that keeps what it is given, and the batches in flight.
-struct Play {
-    lane: Lane,
-    flights: VecDeque<FlightId>,
+pub(super) struct Play {
+    pub(super) lane: Lane,
+    pub(super) flights: VecDeque<FlightId>,
     appending: Option<StoredBatch>,
-    storage: Vec<(EntryId, StoredBatch)>,
-    reports: Vec<What>,
     /// How often each record that was buried had been sent.
     attempts: Vec<u32>,
+    pub(super) search: Option<Search>,
+    pub(super) storage: Vec<(EntryId, StoredBatch)>,
+    pub(super) reports: Vec<What>,
 }
 
 impl Play {
-    fn new(options: LaneOptions) -> Self {
+    pub(super) fn new(options: LaneOptions) -> Self {
         let mut lane = Lane::new(LaneId::partition("t", 3), options);
         lane.handle(Event::Link(Link::Up), at(0));
         Self {
             lane,
             flights: VecDeque::new(),
             appending: None,
+            attempts: Vec::new(),
+            search: None,
             storage: Vec::new(),
             reports: Vec::new(),
-            attempts: Vec::new(),
         }
     }
 
     /// Accepts an event for each word.
-    fn push(&mut self, words: &str, ms: u64) {
+    pub(super) fn push(&mut self, words: &str, ms: u64) {
         for word in words.split(' ') {
             self.lane.push(&Record::new(word.to_owned()).as_ref(), 0, 1, false, at(ms)).unwrap();
         }
     }
 
-    fn push_for_receipt(&mut self, word: &str, ms: u64) -> Receipt {
+    pub(super) fn push_for_receipt(&mut self, word: &str, ms: u64) -> Receipt {
         let pushed = self.lane.push(&Record::new(word.to_owned()).as_ref(), 0, 1, true, at(ms)).unwrap();
         pushed.receipt.unwrap()
     }
 
     /// Accepts an event for each word and declares them a batch.
-    fn batch(&mut self, words: &str, ms: u64) {
+    pub(super) fn batch(&mut self, words: &str, ms: u64) {
         self.push(words, ms);
         self.lane.flush(FlushReason::Manual);
     }
 
     /// What the lane wants done.
-    fn does(&mut self, ms: u64) -> Vec<String> {
+    pub(super) fn does(&mut self, ms: u64) -> Vec<String> {
         let mut done = Vec::new();
         while let Some(action) = self.lane.poll_action(at(ms)) {
             done.push(match action {
@@ -87,6 +89,13 @@ impl Play {
                     let text = if stored.maybe_persisted { "store?" } else { "store" };
                     let text = format!("{text} {}", words(&stored.batch));
                     self.appending = Some(stored);
+                    text
+                }
+                Action::Search { flight, search } => {
+                    self.flights.push_back(flight);
+                    let from = search.from_offset.map_or_else(String::new, |from| format!(" from {from}"));
+                    let text = format!("search for {}{from}", search.wanted.len());
+                    self.search = Some(search);
                     text
                 }
                 Action::Recover { after, .. } => {
@@ -118,17 +127,17 @@ impl Play {
     }
 
     /// Kafka has the oldest batch in flight.
-    fn delivered(&mut self, ms: u64) {
+    pub(super) fn delivered(&mut self, ms: u64) {
         self.answer(Ok(Delivered::at(Some(700))), ms);
     }
 
     /// All of the oldest batch in flight failed, and is certainly not written.
-    fn fails(&mut self, kind: ErrorKind, ms: u64) {
+    pub(super) fn fails(&mut self, kind: ErrorKind, ms: u64) {
         self.answer(Err(ProduceFailure::whole(ProduceError::new(kind, "no"), Persistence::NotPersisted)), ms);
     }
 
     /// Nobody knows what became of the oldest batch in flight.
-    fn times_out(&mut self, ms: u64) {
+    pub(super) fn times_out(&mut self, ms: u64) {
         let error = ProduceError::new(ErrorKind::Transient, "no answer");
         self.answer(Err(ProduceFailure::whole(error, Persistence::MaybePersisted)), ms);
     }
@@ -140,7 +149,7 @@ impl Play {
     }
 
     /// Storage has taken the batch; entries are numbered from 1.
-    fn stored(&mut self, ms: u64) {
+    pub(super) fn stored(&mut self, ms: u64) {
         let id = EntryId(self.storage.len() as u64 + 1);
         self.storage.push((id, self.appending.take().expect("something is being stored")));
         self.lane.handle(Event::Stored(Ok(id)), at(ms));
@@ -152,7 +161,7 @@ impl Play {
     }
 
     /// Storage gives back the entry with this number.
-    fn recovered(&mut self, id: usize, ms: u64) {
+    pub(super) fn recovered(&mut self, id: usize, ms: u64) {
         let entry = self.storage[id - 1].clone();
         self.lane.handle(Event::Recovered(Ok(vec![entry])), at(ms));
     }
@@ -162,7 +171,7 @@ impl Play {
     }
 
     /// The moment the lane wants to be polled at, in whole milliseconds, rounded up.
-    fn timeout(&self) -> u64 {
+    pub(super) fn timeout(&self) -> u64 {
         self.lane.poll_timeout().expect("it waits for something").as_micros().div_ceil(1000)
     }
 
@@ -813,7 +822,7 @@ fn a_routed_batch_goes_behind_what_is_gathered() {
     let batch = other.lane.queue.pop_front().unwrap().batch;
     let mut play = Play::new(options());
     play.push("a", 0);
-    play.lane.enqueue(batch, None, 7);
+    play.lane.enqueue(batch, None, 7, false);
     assert_eq!(play.does(0), ["produce a"]);
     play.delivered(1);
     assert_eq!(play.does(1), ["produce b"]);
@@ -850,7 +859,7 @@ impl Play {
     }
 
     /// Storage gives back all entries from this number on.
-    fn recovered_from(&mut self, id: usize, ms: u64) {
+    pub(super) fn recovered_from(&mut self, id: usize, ms: u64) {
         let entries = self.storage[id - 1..].to_vec();
         self.lane.handle(Event::Recovered(Ok(entries)), at(ms));
     }

@@ -64,6 +64,7 @@ struct State {
     /// Errors that the next searches end with, and how many searches there were.
     search_errors: VecDeque<ErrorKind>,
     searches: u32,
+    searchable: bool,
     closed: bool,
     produced_after_close: bool,
 }
@@ -80,6 +81,7 @@ impl Default for State {
             connects: 0,
             search_errors: VecDeque::new(),
             searches: 0,
+            searchable: true,
             closed: false,
             produced_after_close: false,
         }
@@ -133,6 +135,11 @@ impl ScriptedProducer {
     /// The next searches of the log fail so, one after the other.
     pub fn fail_searches(&self, errors: impl IntoIterator<Item = ErrorKind>) {
         self.state().search_errors.extend(errors);
+    }
+
+    /// Whether it can [search](Producer::search) the log; it can unless told otherwise.
+    pub fn set_searchable(&self, searchable: bool) {
+        self.state().searchable = searchable;
     }
 
     /// How often the log was searched.
@@ -227,7 +234,7 @@ fn error(kind: ErrorKind) -> ProduceError {
 impl Producer for ScriptedProducer {
     fn capabilities(&self) -> Capabilities {
         let mut capabilities = Capabilities::default();
-        (capabilities.acks, capabilities.search) = (true, true);
+        (capabilities.acks, capabilities.search) = (true, self.state().searchable);
         (capabilities.repeated_headers, capabilities.null_headers) = (true, true);
         capabilities
     }
