@@ -18,6 +18,7 @@ use crate::contain::contained_async;
 use crate::reactor::Signal;
 use crate::shared::Shared;
 use crate::stats::{ShutdownReport, Stats};
+use crate::topic::Topic;
 
 /// How long storage may take for what is left when the time to shut down is up.
 const STORE_TIME: Duration = Duration::from_secs(5);
@@ -37,13 +38,18 @@ pub struct KafkaBatcher {
     /// Gone once it is shut down.
     running: Option<Running>,
     shared: Arc<Shared>,
+    topics: Topics,
     link: watch::Receiver<Link>,
 }
+
+/// The topics of a batcher, in the order of its configuration.
+type Topics = Arc<[Arc<Topic>]>;
 
 /// The tasks of a batcher.
 #[derive(Debug)]
 struct Running {
     shared: Arc<Shared>,
+    topics: Topics,
     reactors: Vec<JoinHandle<()>>,
     manager: JoinHandle<()>,
 }
@@ -57,18 +63,19 @@ impl KafkaBatcher {
     pub(crate) fn started(
         config: KafkaConfig,
         shared: Arc<Shared>,
+        topics: Topics,
         reactors: Vec<JoinHandle<()>>,
         manager: JoinHandle<()>,
         link: watch::Receiver<Link>,
     ) -> Self {
-        let running = Running { shared: Arc::clone(&shared), reactors, manager };
-        Self { config, running: Some(running), shared, link }
+        let running = Running { shared: Arc::clone(&shared), topics: Arc::clone(&topics), reactors, manager };
+        Self { config, running: Some(running), shared, topics, link }
     }
 
     /// The collector of a topic; `None` when the topic is not configured.
     #[must_use]
     pub fn collector(&self, topic: &str) -> Option<Collector> {
-        let topic = self.shared.topics().iter().find(|t| &*t.config.topic_name == topic)?;
+        let topic = self.topics.iter().find(|t| &*t.config.topic_name == topic)?;
         Some(Collector::new(Arc::clone(topic)))
     }
 
@@ -79,7 +86,7 @@ impl KafkaBatcher {
 
     /// The settings in force for each topic (`get_configs_by_topic`).
     pub fn topics(&self) -> impl Iterator<Item = &TopicConfig> {
-        self.shared.topics().iter().map(|topic| &*topic.config)
+        self.topics.iter().map(|topic| &*topic.config)
     }
 
     /// Whether the client has reached Kafka.
@@ -91,7 +98,7 @@ impl KafkaBatcher {
     /// What it has done so far, and what it holds now.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        let mut stats = stats(&self.shared);
+        let mut stats = stats(&self.shared, &self.topics);
         stats.connected = self.is_connected();
         stats
     }
@@ -100,7 +107,7 @@ impl KafkaBatcher {
     ///
     /// **Cancellation:** a dropped future only stops waiting.
     pub async fn flush(&self) {
-        for topic in self.shared.topics() {
+        for topic in &*self.topics {
             Collector::new(Arc::clone(topic)).flush().await;
         }
     }
@@ -110,7 +117,8 @@ impl KafkaBatcher {
     ///
     /// With storage that survives the process it ends as soon as nothing is in memory only; with
     /// storage that does not, it goes on trying to deliver what is stored until the deadline.
-    /// It takes at most some 7 seconds longer than `deadline`, for storage and client.
+    /// It takes at most some 7 seconds longer than `deadline`, for storage and client. Producer and storage are let go
+    /// of when the collectors are dropped, too: storage that only one may have open can be opened anew then.
     ///
     /// **Cancellation:** dropping the future is as dropping the batcher.
     pub async fn shutdown(mut self, deadline: Duration) -> ShutdownReport {
@@ -140,7 +148,7 @@ impl Drop for KafkaBatcher {
 
 impl Running {
     fn stop_accepting(&self) {
-        self.shared.topics().iter().for_each(|topic| topic.stop_accepting());
+        self.topics.iter().for_each(|topic| topic.stop_accepting());
         // Whoever waits for room hears now that there will be none.
         self.shared.room.notify_waiters();
     }
@@ -167,7 +175,7 @@ impl Running {
         if !matches!(tokio::time::timeout(CLOSE_TIME * 2, close).await, Ok(Ok(()))) {
             tracing::warn!(target: "kafka_batcher", "the client did not end as it should");
         }
-        let stats = stats(&self.shared);
+        let stats = stats(&self.shared, &self.topics);
         ShutdownReport {
             accepted: stats.accepted,
             delivered: stats.delivered,
@@ -181,12 +189,12 @@ impl Running {
     }
 
     fn signal(&self, signal: impl Fn() -> Signal) {
-        self.shared.topics().iter().for_each(|topic| topic.signal(signal()));
+        self.topics.iter().for_each(|topic| topic.signal(signal()));
     }
 
     /// Waits until all shards are `done`; says whether they were in time.
     async fn wait_for(&self, done: impl Fn(&Shard) -> bool, until: Option<Instant>) -> bool {
-        for topic in self.shared.topics() {
+        for topic in &*self.topics {
             loop {
                 let progress = topic.progress.notified();
                 tokio::pin!(progress);
@@ -208,9 +216,9 @@ impl Running {
     }
 }
 
-fn stats(shared: &Shared) -> Stats {
+fn stats(shared: &Shared, topics: &[Arc<Topic>]) -> Stats {
     let mut stats = Stats::default();
-    shared.topics().iter().for_each(|topic| stats.add(&topic.stats()));
+    topics.iter().for_each(|topic| stats.add(&topic.stats()));
     let (bytes, events) = shared.budget.used();
     Stats { in_memory: events as u64, in_memory_bytes: bytes as u64, ..stats }
 }

@@ -173,13 +173,13 @@ impl Builder {
             all.push(topic);
         }
         // Set before anything runs, and only here.
-        shared.topics.get_or_init(|| all);
+        shared.topics.get_or_init(|| all.iter().map(Arc::downgrade).collect());
         let reactors = reactors.into_iter().map(|reactor| runtime.spawn(reactor.supervise())).collect();
         let (link_sender, link) = watch::channel(Link::Unknown);
         let manager =
             Manager::new(Arc::clone(&shared), failures_waiting, link_sender, seeds.hash_one("manager"));
         let manager = runtime.spawn(manager.supervise());
-        Ok(KafkaBatcher::started(config, shared, reactors, manager, link))
+        Ok(KafkaBatcher::started(config, shared, all.into(), reactors, manager, link))
     }
 }
 

@@ -120,7 +120,7 @@ impl Collector {
             ready.as_mut().enable();
             match self.topic.push(event, receipt) {
                 Err(kind) if matches!(*kind, AddErrorKind::Full) => {
-                    self.topic.shared.topics().iter().for_each(|topic| topic.press());
+                    self.topic.shared.topics().for_each(|topic| topic.press());
                     tokio::select! {
                         () = room => {}
                         () = ready => {}

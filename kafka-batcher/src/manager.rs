@@ -74,7 +74,7 @@ impl Manager {
             }
             ConnectionAction::Link(link) => {
                 self.link.send_replace(link);
-                self.shared.topics().iter().for_each(|topic| topic.signal(Signal::Link(link)));
+                self.shared.topics().for_each(|topic| topic.signal(Signal::Link(link)));
             }
             ConnectionAction::Report(report) => self.shared.notify.send(report),
         }

@@ -1,8 +1,7 @@
 //! What all parts of one batcher share.
 
 use std::fmt;
-use std::sync::Arc;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock, Weak};
 
 use kafka_batcher_core::budget::Budget;
 use kafka_batcher_core::config::{Timing, TopicConfig};
@@ -31,7 +30,8 @@ pub(crate) struct Shared {
     pub(crate) runtime: Handle,
     /// To the connection manager: a call of the producer failed with this kind of error.
     pub(crate) failures: mpsc::UnboundedSender<ErrorKind>,
-    pub(crate) topics: OnceLock<Vec<Arc<Topic>>>,
+    /// Held by the batcher and the collectors: when those are gone, so is all of this, the storage included.
+    pub(crate) topics: OnceLock<Vec<Weak<Topic>>>,
     /// Random for each batcher: names it in sequence headers.
     pub(crate) instance: [u8; 16],
 }
@@ -43,8 +43,9 @@ impl fmt::Debug for Shared {
 }
 
 impl Shared {
-    pub(crate) fn topics(&self) -> &[Arc<Topic>] {
-        self.topics.get().map_or(&[], Vec::as_slice)
+    /// Those that are still there.
+    pub(crate) fn topics(&self) -> impl Iterator<Item = Arc<Topic>> {
+        self.topics.get().into_iter().flatten().filter_map(Weak::upgrade)
     }
 
     /// Tells telemetry, unless the topic has it switched off; a panic in it is reported.
