@@ -6,7 +6,7 @@ use crate::accumulator::{Accumulator, FlushReason};
 use crate::batch::Batch;
 use crate::config::TopicConfig;
 use crate::journal::Journaled;
-use crate::lane::{Action, Event, Lane, Link, PushError, Pushed};
+use crate::lane::{Action, Event, Lane, Link, Origin, PushError, Pushed};
 use crate::partition::Router;
 use crate::receipt::{Receipt, Tickets};
 use crate::record::RecordRef;
@@ -141,9 +141,21 @@ impl Shard {
         choice
     }
 
-    /// Puts a batch behind all else of the lane with this index: see [`Lane::enqueue`].
-    pub fn enqueue(&mut self, lane: usize, batch: Batch, tickets: Option<Tickets>, cost: usize, maybe: bool) {
-        self.lanes[lane].enqueue(batch, tickets, cost, maybe);
+    /// Puts a batch behind all else of the lane with this index.
+    pub fn enqueue(
+        &mut self,
+        lane: usize,
+        batch: Batch,
+        tickets: Option<Tickets>,
+        cost: usize,
+        origin: Origin,
+    ) {
+        self.lanes[lane].enqueue(batch, tickets, cost, origin);
+    }
+
+    /// How many routed events were turned back since the last call: see [`Lane::take_turned_back`].
+    pub fn take_turned_back(&mut self) -> u64 {
+        self.lanes.iter_mut().map(Lane::take_turned_back).sum()
     }
 
     /// What is gathered shall leave as soon as its lane is free; says whether the driver has to poll.

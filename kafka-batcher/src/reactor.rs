@@ -11,13 +11,13 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use kafka_batcher_core::collector::{Collector, CollectorAction};
-use kafka_batcher_core::lane::{Action, Event, FlightId, Link};
-use kafka_batcher_core::partition::{Router, route};
+use kafka_batcher_core::lane::{Action, Event, FlightId, Link, Origin};
+use kafka_batcher_core::partition::{Routed, Router, route};
 use kafka_batcher_core::receipt::Tickets;
 use kafka_batcher_core::shard::Shard;
 use kafka_batcher_core::{
-    Batch, Delivered, ErrorKind, FlushReason, LaneId, Moment, Persistence, ProduceError, ProduceFailure,
-    ProduceRequest, Report, Search, StorageError, What,
+    Batch, ErrorKind, FlushReason, LaneId, Moment, Persistence, ProduceError, ProduceFailure, ProduceRequest,
+    Report, Search, StorageError, What,
 };
 use tokio::sync::mpsc;
 
@@ -65,7 +65,7 @@ pub(crate) struct Reactor {
     /// What an earlier process left in storage and no lane has yet: batches and events.
     found: Option<HashMap<Option<u32>, (u64, u64)>>,
     /// A batch of the unassigned lane is on its way through the partitions' lanes.
-    routing: Option<(FlightId, Result<Delivered, ProduceFailure>)>,
+    routing: Option<(FlightId, Routed)>,
     last_link: Link,
     abandoned: bool,
     stopped: bool,
@@ -233,8 +233,8 @@ impl Reactor {
     fn perform(&mut self, cell: usize, lane: usize, id: LaneId, action: Action) {
         match action {
             Action::Produce { flight, batch } => self.produce(cell, lane, id, flight, batch),
-            Action::Route { flight, batch, tickets, maybe } => {
-                self.route(flight, &batch, tickets.as_ref(), maybe);
+            Action::Route { flight, batch, tickets, origin } => {
+                self.route(flight, &batch, tickets.as_ref(), origin);
             }
             Action::Search { flight, search } => self.search(cell, lane, flight, search),
             Action::Store(entry) => {
@@ -330,11 +330,11 @@ impl Reactor {
     }
 
     /// Hands a batch without a partition to the partitions' lanes.
-    fn route(&mut self, flight: FlightId, batch: &Batch, tickets: Option<&Tickets>, maybe: bool) {
+    fn route(&mut self, flight: FlightId, batch: &Batch, tickets: Option<&Tickets>, origin: Origin) {
         let topic = Arc::clone(&self.topic);
         let Some(partitions) = self.machine.partitions() else { return };
         let mut spread = 0;
-        let routed =
+        let mut routed =
             route(batch, tickets, |event| match contained(|| topic.router.assigned(partitions, event)) {
                 Ok(Ok(Some(partition))) => Ok(partition),
                 Ok(Ok(None)) => {
@@ -352,7 +352,7 @@ impl Reactor {
                 Ok(Err(error)) => Err(error.to_string()),
                 Err(panic) => Err(format!("the partitioner panicked: {panic}")),
             });
-        for (partition, (part, tickets)) in routed.parts {
+        for (partition, (part, tickets)) in std::mem::take(&mut routed.parts) {
             let (cell, lane) = if topic.config.collect_by_partition {
                 (1 + partition as usize, 0)
             } else {
@@ -361,27 +361,22 @@ impl Reactor {
             let (bytes, events) = (part.byte_len(), part.len() as usize);
             topic.shared.budget.take(bytes, events);
             topic.routed.fetch_add(events as u64, Ordering::Relaxed);
-            self.cells[cell].shard.lock().enqueue(lane, part, tickets, bytes, maybe);
+            self.cells[cell].shard.lock().enqueue(lane, part, tickets, bytes, origin);
             self.poll(cell);
         }
         topic.router.batch_left(partitions);
-        let result = match routed.error {
-            None => Ok(Delivered::default()),
-            Some(error) => {
-                let error = ProduceError::new(ErrorKind::Permanent, error);
-                Err(ProduceFailure::some(error, Persistence::NotPersisted, routed.failed))
-            }
-        };
-        self.routing = Some((flight, result));
+        self.routing = Some((flight, routed));
     }
 
     /// Moves the collector on as far as it goes.
     fn drive(&mut self) {
         loop {
             let now = self.topic.shared.clock.now();
-            if let Some((flight, result)) =
+            if let Some((flight, routed)) =
                 self.routing.take_if(|_| self.cells[1..].iter().all(|c| c.shard.lock().is_settled()))
             {
+                let turned_back = self.cells[1..].iter().map(|c| c.shard.lock().take_turned_back()).sum();
+                let result = routed.landed(turned_back);
                 {
                     let mut shard = self.cells[0].shard.lock();
                     shard.handle(0, Event::Produced { flight, result }, now);

@@ -2,7 +2,9 @@
 
 mod support;
 
-use kafka_batcher::{AddErrorKind, BuildError, Durability, Outcome, TempStorage, TopicSettings};
+use kafka_batcher::{
+    AddErrorKind, BuildError, Durability, LaneId, Outcome, PartitionStrategy, TempStorage, TopicSettings,
+};
 use kafka_batcher_testkit::scripted::{Call, ScriptedProducer, ScriptedStorage, StorageStep};
 use support::*;
 
@@ -93,4 +95,33 @@ async fn a_journal_in_memory_is_refused() {
     let kafka = ScriptedProducer::new(TOPIC, 1);
     let error = builder(&kafka, config(journaled())).build().unwrap_err();
     assert!(matches!(error, BuildError::JournalNeedsStorage { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn what_was_routed_and_finds_no_room_at_the_end_stays_where_it_was() {
+    let (kafka, disk) = (ScriptedProducer::new(TOPIC, 2), ScriptedStorage::durable());
+    kafka.set_up(false);
+    let by_key = || journaled().partition_strategy(PartitionStrategy::Murmur2);
+    let batcher = builder(&kafka, config(by_key())).storage(disk.clone()).build().unwrap();
+    let collector = batcher.collector(TOPIC).unwrap();
+    let receipt = collector.add_with_receipt(("0", "0")).await.unwrap();
+    for i in 1..20 {
+        collector.add((i.to_string(), i.to_string())).await.unwrap();
+    }
+    assert_eq!(disk.records(&LaneId::unassigned(TOPIC)).await.len(), 20);
+    let before = disk.calls(Call::Append);
+    disk.always(Call::Append, StorageStep::Full);
+    kafka.set_up(true);
+    until("it is routed, and refused", || disk.calls(Call::Append) > before).await;
+    let report = batcher.shutdown(ms(50)).await;
+    assert_eq!((report.accepted, report.stored, report.lost), (20, 20, 0), "{report:?}");
+    assert!(report.is_complete());
+    assert_eq!(within(receipt).await, Some(Outcome::Stored));
+
+    disk.always(Call::Append, StorageStep::Pass);
+    kafka.reopen();
+    let batcher = builder(&kafka, config(by_key())).storage(disk.clone()).build().unwrap();
+    kafka.wait_for(TOPIC, 20).await;
+    let report = batcher.shutdown(ms(5000)).await;
+    assert_eq!((report.delivered, report.lost, report.stored), (20, 0, 0), "{report:?}");
 }

@@ -1,6 +1,6 @@
 //! Taking records in and sealing batches.
 
-use super::{Action, Held, Lane, Link};
+use super::{Action, Held, Lane, Link, Origin};
 use crate::accumulator::FlushReason;
 use crate::batch::{Batch, BatchBuilder};
 use crate::config::OnUnavailable;
@@ -111,12 +111,13 @@ impl Lane {
         value
     }
 
-    /// Takes a batch behind all others of the lane, as it is. `maybe`: a former process may have sent it already.
-    pub fn enqueue(&mut self, batch: Batch, tickets: Option<Tickets>, cost: usize, maybe: bool) {
+    /// Takes a batch that was routed behind all others of the lane, as it is.
+    pub fn enqueue(&mut self, batch: Batch, tickets: Option<Tickets>, cost: usize, origin: Origin) {
         self.seal(FlushReason::Manual);
         let first = self.stats.accepted;
         self.stats.accepted += u64::from(batch.len());
-        self.queue.push_back(Held { maybe, ..Held::new(batch, tickets, cost, first) });
+        let held = Held { maybe: origin.maybe, origin, ..Held::new(batch, tickets, cost, first) };
+        self.queue.push_back(held);
         if self.options.journal {
             // It was a batch before, and does not wait to become one.
             self.flush_journal(FlushReason::Manual);

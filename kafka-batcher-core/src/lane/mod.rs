@@ -98,6 +98,16 @@ impl LaneOptions {
     }
 }
 
+/// Where a batch that is routed comes from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Origin {
+    /// It is in storage, in the lane without a partition, until its parts have settled.
+    pub is_stored: bool,
+    /// A former process may have routed it already, and Kafka may have it.
+    pub maybe: bool,
+}
+
 /// Names one attempt to send a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct FlightId(u64);
@@ -114,7 +124,8 @@ pub enum Action {
         batch: Batch,
     },
     /// Give each record its partition and hand them to those lanes ([`Lane::enqueue`]); answer with
-    /// [`Event::Produced`] once those lanes are settled. Only from the lane without a partition.
+    /// [`Event::Produced`] once those lanes are settled: the result is [`Routed::landed`](crate::partition::Routed::landed).
+    /// Only from the lane without a partition.
     Route {
         /// To be named in the answer.
         flight: FlightId,
@@ -122,8 +133,8 @@ pub enum Action {
         batch: Batch,
         /// The receipts of its records, to go with them.
         tickets: Option<Tickets>,
-        /// A former process may have routed it already.
-        maybe: bool,
+        /// Where it comes from, to go with them too.
+        origin: Origin,
     },
     /// Search the log of the lane's partition; answer with [`Event::Searched`].
     Search {
@@ -217,6 +228,9 @@ pub struct LaneStats {
     pub lost: u64,
     /// Not accepted after all, and handed back: they were to go to the journal, and could not.
     pub returned: u64,
+    /// Routed to it and given up when the time was up, because storage did not take them: they are where they came from,
+    /// in storage too.
+    pub turned_back: u64,
     /// Attempts to send a batch that failed, as a number of attempts.
     pub failures: u64,
     /// Sent again although Kafka may have had them: each may be a duplicate.
@@ -246,6 +260,8 @@ struct Held {
     blind: bool,
     /// It is also in storage, as this entry.
     entry: Option<EntryId>,
+    /// Where it was routed from.
+    origin: Origin,
 }
 
 impl Replay {
@@ -260,7 +276,8 @@ impl Held {
     const fn new(batch: Batch, tickets: Option<Tickets>, cost: usize, first: u64) -> Self {
         let (pledge, from, entry) = (None, None, None);
         let (attempts, maybe, blind) = (0, false, false);
-        Self { batch, tickets, pledge, cost, first, attempts, maybe, from, blind, entry }
+        let origin = Origin { is_stored: false, maybe: false };
+        Self { batch, tickets, pledge, cost, first, attempts, maybe, from, blind, entry, origin }
     }
 
     fn events(&self) -> u64 {
@@ -350,6 +367,8 @@ pub struct Lane {
     backoff: Backoff,
 
     abandoned: bool,
+    /// Events turned back since the last call of [`Lane::take_turned_back`].
+    turned_back: u64,
     released: (usize, usize),
     say: VecDeque<Action>,
     stats: LaneStats,
@@ -397,6 +416,7 @@ impl Lane {
             failing: None,
             backoff: backoff(2),
             abandoned: false,
+            turned_back: 0,
             released: (0, 0),
             say: VecDeque::new(),
             stats: LaneStats::default(),
@@ -541,8 +561,13 @@ impl Lane {
         std::mem::take(&mut self.released)
     }
 
+    /// How many routed events were [turned back](LaneStats::turned_back) since the last call.
+    pub fn take_turned_back(&mut self) -> u64 {
+        std::mem::take(&mut self.turned_back)
+    }
+
     /// The time is up: nothing is sent any more, all that is in memory goes to storage, and what
-    /// storage refuses is lost and reported.
+    /// storage refuses is lost and reported, unless it was routed from storage and is still there.
     ///
     /// What is in flight is stored as well, as maybe persisted; its answer no longer counts.
     pub fn abandon(&mut self) {

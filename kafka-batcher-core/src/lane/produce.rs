@@ -1,6 +1,6 @@
 //! Sending, and what becomes of what was sent.
 
-use super::{Action, Dead, Flight, FlightId, Held, Lane, Link, Replay, StorageOp};
+use super::{Action, Dead, Flight, FlightId, Held, Lane, Link, Origin, Replay, StorageOp};
 use crate::dead_letter::DeadRecord;
 use crate::notifier::What;
 use crate::producer::{Delivered, ErrorKind, Failed, Persistence, ProduceFailure};
@@ -79,11 +79,12 @@ impl Lane {
         }
         let batch = held.batch.clone();
         let tickets = held.tickets.clone();
+        let origin = Origin { is_stored: held.entry.is_some(), maybe };
         self.flights.push_back(Flight { id: flight, held, result: None, searching: false });
         if self.id.partition.is_some() {
             Action::Produce { flight, batch }
         } else {
-            Action::Route { flight, batch, tickets, maybe }
+            Action::Route { flight, batch, tickets, origin }
         }
     }
 
@@ -325,16 +326,13 @@ fn part(held: &Held, kept: &[u32]) -> (Option<Held>, usize) {
     let cost = (held.cost as u128 * kept.len() as u128 / u128::from(held.batch.len())) as usize;
     let tickets = held.tickets.as_ref().map(|tickets| tickets.select(kept));
     let part = batch.map(|batch| Held {
-        batch,
-        tickets,
-        pledge: None,
-        cost,
-        first: held.first,
         attempts: held.attempts,
         maybe: held.maybe,
         from: held.from,
         blind: held.blind,
         entry: held.entry,
+        origin: held.origin,
+        ..Held::new(batch, tickets, cost, held.first)
     });
     (part, cost)
 }

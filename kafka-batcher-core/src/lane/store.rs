@@ -76,6 +76,16 @@ impl Lane {
                     self.release(&held);
                     return;
                 }
+                if held.origin.is_stored {
+                    // It stays where it was routed from.
+                    if let Some(tickets) = held.tickets.as_ref().filter(|_| self.options.durable) {
+                        tickets.resolve(0..held.batch.len(), |_| Outcome::Stored);
+                    }
+                    self.stats.turned_back += held.events();
+                    self.turned_back += held.events();
+                    self.release(&held);
+                    return;
+                }
                 if let Some(tickets) = &held.tickets {
                     // Said at once: other parts of the batch may still hold the same receipts open.
                     tickets.resolve(0..held.batch.len(), |_| Outcome::Lost);

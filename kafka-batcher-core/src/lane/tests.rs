@@ -822,12 +822,55 @@ fn a_routed_batch_goes_behind_what_is_gathered() {
     let batch = other.lane.queue.pop_front().unwrap().batch;
     let mut play = Play::new(options());
     play.push("a", 0);
-    play.lane.enqueue(batch, None, 7, false);
+    play.lane.enqueue(batch, None, 7, Origin::default());
     assert_eq!(play.does(0), ["produce a"]);
     play.delivered(1);
     assert_eq!(play.does(1), ["produce b"]);
     play.delivered(2);
     assert_eq!((play.lane.stats().accepted, play.lane.take_released()), (2, (8, 2)));
+}
+
+/// What the lane without a partition has in storage, its routing, and what the other lane makes of it in the end.
+#[test]
+fn what_was_routed_from_storage_stays_there_if_storage_refuses_it_elsewhere() {
+    for (is_stored, lost, turned_back) in [(true, 0, 2), (false, 2, 0)] {
+        let mut other = Play::new(options());
+        other.push("a b", 0);
+        other.lane.seal(FlushReason::Manual);
+        let batch = other.lane.queue.pop_front().unwrap().batch;
+        let mut play = Play::new(options());
+        let tickets = Tickets::new();
+        let receipt = tickets.receipt(1);
+        play.lane.enqueue(batch, Some(tickets.clone()), 7, Origin { is_stored, maybe: false });
+        play.does(0);
+        play.lane.abandon();
+        assert_eq!(play.does(1), ["store? a b"]);
+        play.storage_is_full(2);
+        play.does(2);
+        let stats = play.lane.stats();
+        assert_eq!(
+            (stats.lost, stats.turned_back, play.lane.take_turned_back()),
+            (lost, turned_back, turned_back)
+        );
+        assert_eq!((play.lane.take_turned_back(), play.lane.take_released()), (0, (7, 2)));
+        assert_eq!(receipt.try_outcome(), Some(if is_stored { Outcome::Stored } else { Outcome::Lost }));
+        assert_eq!(play.reports.contains(&What::Lost), !is_stored);
+    }
+}
+
+#[test]
+fn a_batch_of_which_a_part_was_turned_back_is_not_acknowledged() {
+    let mut play = Play::with_stored("a b");
+    play.lane.id.partition = None;
+    play.does(200);
+    play.recovered(1, 200);
+    assert_eq!(play.does(200), ["route a b"]);
+    let result = crate::partition::Routed::default().landed(1);
+    play.answer(result, 201);
+    play.lane.abandon();
+    assert_eq!(play.does(300), NOTHING);
+    let stats = play.lane.stats();
+    assert_eq!((stats.stored, stats.delivered, stats.lost), (2, 0, 0));
 }
 
 // Sequence headers.

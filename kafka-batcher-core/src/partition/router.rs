@@ -9,6 +9,7 @@ use super::{PartitionStrategy, hash};
 use crate::batch::Batch;
 use crate::event::EventRef;
 use crate::lane::SEQUENCE_HEADER;
+use crate::producer::{Delivered, ErrorKind, Persistence, ProduceError, ProduceFailure};
 use crate::receipt::Tickets;
 use crate::record::RecordRef;
 use crate::rng::{below, mix};
@@ -152,6 +153,31 @@ pub struct Routed {
     pub failed: Vec<u32>,
     /// The first error.
     pub error: Option<String>,
+}
+
+impl Routed {
+    /// How routing ended, once the lanes that got the parts are settled. So many of its events were
+    /// [turned back](crate::lane::Lane::take_turned_back).
+    ///
+    /// If any were, all of the batch stays in storage, although other parts of it may have got further: they are
+    /// duplicates later, which is better than a loss.
+    ///
+    /// # Errors
+    /// The answer for [`Action::Route`](crate::lane::Action::Route): what has to stay, and what can never be routed.
+    pub fn landed(self, turned_back: u64) -> Result<Delivered, ProduceFailure> {
+        if turned_back > 0 {
+            let message = format!("storage was to take {turned_back} of its events elsewhere, and did not");
+            let error = ProduceError::new(ErrorKind::Transient, message);
+            return Err(ProduceFailure::whole(error, Persistence::NotPersisted));
+        }
+        match self.error {
+            None => Ok(Delivered::default()),
+            Some(error) => {
+                let error = ProduceError::new(ErrorKind::Permanent, error);
+                Err(ProduceFailure::some(error, Persistence::NotPersisted, self.failed))
+            }
+        }
+    }
 }
 
 /// Takes a batch apart: `assign` says where each record goes.

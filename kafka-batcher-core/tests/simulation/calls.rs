@@ -1,12 +1,12 @@
 //! What the lanes ask for: how it is carried out, how it is answered, and whether it may be asked.
 
-use kafka_batcher_core::lane::{Action, Event, FlightId};
+use kafka_batcher_core::lane::{Action, Event, FlightId, Origin};
 use kafka_batcher_core::notifier::What;
 use kafka_batcher_core::partition::{Router, route};
 use kafka_batcher_core::receipt::Tickets;
 use kafka_batcher_core::{
-    Batch, DeadRecord, Delivered, EntryId, ErrorKind, Failed, Persistence, ProduceError, ProduceFailure,
-    StorageError, StoredBatch,
+    Batch, DeadRecord, Delivered, EntryId, ErrorKind, Failed, Persistence, ProduceFailure, StorageError,
+    StoredBatch,
 };
 
 use super::ledger::{id_of, ids, poison};
@@ -30,8 +30,8 @@ impl World {
         };
         match action {
             Action::Produce { flight, batch } => self.produce(place, flight, &batch),
-            Action::Route { flight, batch, tickets, maybe } => {
-                self.route(place, flight, &batch, tickets.as_ref(), maybe);
+            Action::Route { flight, batch, tickets, origin } => {
+                self.route(place, flight, &batch, tickets.as_ref(), origin);
             }
             Action::Search { flight, search } => self.search(place, flight, search),
             Action::Store(stored) => self.store(place, stored),
@@ -216,6 +216,8 @@ impl World {
                 if result.is_err() && abandoned && self.is_unpromised(&events) {
                     // Their adders are told so.
                     *self.tally.entry("given back").or_default() += 1;
+                } else if result.is_err() && abandoned && self.is_where_it_was(at, &events) {
+                    *self.tally.entry("turned back").or_default() += 1;
                 } else if result.is_err() && abandoned {
                     events.iter().for_each(|event| self.ledger.life(*event).lost = true);
                     *self.tally.entry("lost").or_default() += 1;
@@ -244,6 +246,12 @@ impl World {
             }
             Event::Link(_) => {}
         }
+    }
+
+    /// Whether these events were routed from storage and are still there.
+    fn is_where_it_was(&self, at: Place, events: &[u64]) -> bool {
+        let Some(lane) = at.partition.and_then(|_| self.storage.lanes.get(&None)) else { return false };
+        events.iter().all(|event| lane.iter().any(|e| !e.acknowledged && e.events.contains(event)))
     }
 
     /// Whether the application still waits to hear that these events are in the journal.
@@ -313,7 +321,14 @@ impl World {
         }
     }
 
-    fn route(&mut self, at: Place, flight: FlightId, batch: &Batch, tickets: Option<&Tickets>, maybe: bool) {
+    fn route(
+        &mut self,
+        at: Place,
+        flight: FlightId,
+        batch: &Batch,
+        tickets: Option<&Tickets>,
+        origin: Origin,
+    ) {
         self.tally("routed");
         self.take_off(at, flight, batch);
         let now = self.now;
@@ -322,7 +337,7 @@ impl World {
         let Some(partitions) = process.collector.partitions() else { panic!("nothing can be routed yet") };
         let (mut spread, batch_size) = (0, self.plan.topic.batch_size);
         let router = &self.process.as_ref().expect("a process runs").router;
-        let routed = route(batch, tickets, |event| match router.assigned(partitions, event) {
+        let mut routed = route(batch, tickets, |event| match router.assigned(partitions, event) {
             Ok(Some(partition)) => Ok(partition),
             Ok(None) => {
                 let again = self.plan.topic.reconcile;
@@ -336,7 +351,7 @@ impl World {
             }
             Err(error) => Err(error.to_string()),
         });
-        for (partition, (part, tickets)) in routed.parts {
+        for (partition, (part, tickets)) in std::mem::take(&mut routed.parts) {
             let by_partition = self.plan.topic.collect_by_partition;
             let (cell, lane) =
                 if by_partition { (1 + partition as usize, 0) } else { (1, partition as usize) };
@@ -346,30 +361,25 @@ impl World {
             let process = self.process();
             process.budget.take(bytes, events.len());
             let view = &mut process.cells[cell].views[lane];
-            if maybe {
+            if origin.maybe {
                 view.maybe.extend(events.iter().copied());
             }
             view.idle.extend(events.into_iter().map(|event| (event, now)));
-            process.cells[cell].shard.enqueue(lane, part, tickets, bytes, maybe);
+            process.cells[cell].shard.enqueue(lane, part, tickets, bytes, origin);
             self.poll(cell);
         }
         let process = self.process();
         process.router.batch_left(partitions);
-        let result = match routed.error {
-            None => Ok(Delivered::default()),
-            Some(error) => {
-                let error = ProduceError::new(ErrorKind::Permanent, error);
-                Err(ProduceFailure::some(error, Persistence::NotPersisted, routed.failed))
-            }
-        };
-        process.routing = Some((flight, result));
+        process.routing = Some((flight, routed));
     }
 
     /// All that was routed has settled.
     pub(crate) fn routed(&mut self) {
         let now = self.now;
         let process = self.process();
-        let Some((flight, result)) = process.routing.take() else { return };
+        let Some((flight, routed)) = process.routing.take() else { return };
+        let result =
+            routed.landed(process.cells[1..].iter_mut().map(|cell| cell.shard.take_turned_back()).sum());
         let at = Place { process: process.number, cell: 0, lane: 0, partition: None };
         self.landed(at, flight, &result);
         self.process().cells[0].shard.handle(0, Event::Produced { flight, result }, now);

@@ -21,6 +21,7 @@ impl World {
         for lane in cell.shard.lanes() {
             let stats = lane.stats();
             arrived += stats.delivered + stats.stored + stats.dead_lettered + stats.lost + stats.returned;
+            arrived += stats.turned_back;
             maybe += stats.maybe_duplicated;
         }
         assert_eq!(

@@ -9,9 +9,9 @@ use kafka_batcher_core::budget::Budget;
 use kafka_batcher_core::collector::Collector;
 use kafka_batcher_core::connection::Connection;
 use kafka_batcher_core::lane::{Event, FlightId, Lane, LaneOptions, Link};
-use kafka_batcher_core::partition::Router;
+use kafka_batcher_core::partition::{Routed, Router};
 use kafka_batcher_core::shard::Shard;
-use kafka_batcher_core::{Delivered, FlushReason, LaneId, Moment, ProduceError, ProduceFailure};
+use kafka_batcher_core::{FlushReason, LaneId, Moment, ProduceError};
 
 use super::plan::Plan;
 use super::storage::Partition;
@@ -47,7 +47,7 @@ pub(crate) struct Process {
     pub(crate) turn_at: Option<Moment>,
     pub(crate) timers: BTreeSet<(Moment, usize)>,
     pub(crate) found: Option<BTreeMap<Partition, (u64, u64)>>,
-    pub(crate) routing: Option<(FlightId, Result<Delivered, ProduceFailure>)>,
+    pub(crate) routing: Option<(FlightId, Routed)>,
     pub(crate) last_link: Link,
     /// The partition count came in last, and the connection has been up since.
     pub(crate) counted_at: Option<Moment>,
