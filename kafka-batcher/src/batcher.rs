@@ -165,7 +165,7 @@ impl Running {
         }
         self.signal(|| Signal::Stop);
         for reactor in &mut self.reactors {
-            // A reactor that is stuck in storage when it starts does not hear the signal.
+            // A reactor that is stuck in storage when it starts does not hear the signal, and one may wait for storage to forget.
             if tokio::time::timeout(CLOSE_TIME, &mut *reactor).await.is_err() {
                 reactor.abort();
             }

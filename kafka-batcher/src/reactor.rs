@@ -20,6 +20,7 @@ use kafka_batcher_core::{
     Report, Search, StorageError, What,
 };
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
 use crate::contain::{contained, contained_async};
 use crate::routes::Cell;
@@ -66,6 +67,8 @@ pub(crate) struct Reactor {
     found: Option<HashMap<Option<u32>, (u64, u64)>>,
     /// A batch of the unassigned lane is on its way through the partitions' lanes.
     routing: Option<(FlightId, Routed)>,
+    /// Delivered batches that storage is being told to forget.
+    acknowledging: JoinSet<()>,
     last_link: Link,
     abandoned: bool,
     stopped: bool,
@@ -82,6 +85,7 @@ impl Reactor {
             armed: vec![None],
             found: None,
             routing: None,
+            acknowledging: JoinSet::new(),
             last_link: Link::Unknown,
             abandoned: false,
             stopped: false,
@@ -94,6 +98,8 @@ impl Reactor {
         while let Err(panic) = contained_async(self.run()).await {
             self.report(What::Panicked, format!("the collector's task: {panic}"));
         }
+        // What Kafka has, the next batcher on this storage is not to send again.
+        while self.acknowledging.join_next().await.is_some() {}
     }
 
     async fn run(&mut self) {
@@ -256,12 +262,15 @@ impl Reactor {
             }
             Action::Acknowledge(entry) => {
                 let topic = Arc::clone(&self.topic);
-                self.topic.shared.runtime.spawn(async move {
+                let runtime = self.topic.shared.runtime.clone();
+                while self.acknowledging.try_join_next().is_some() {}
+                let acknowledge = async move {
                     // The next acknowledgement covers this one; if it is the last, its batch is a duplicate later.
                     if let Err(error) = storage_call(topic.shared.storage.acknowledge(&id, entry)).await {
                         tracing::warn!(target: "kafka_batcher", lane = %id, %error, "a delivered batch could not be removed from storage");
                     }
-                });
+                };
+                self.acknowledging.spawn_on(acknowledge, &runtime);
             }
             Action::DeadLetter(dead) => {
                 let topic = Arc::clone(&self.topic);

@@ -29,6 +29,27 @@ async fn an_event_is_on_disk_before_it_is_accepted_and_goes_when_kafka_has_it() 
 }
 
 #[tokio::test]
+async fn a_shutdown_is_not_over_before_storage_has_forgotten_what_kafka_has() {
+    let (kafka, disk) = (ScriptedProducer::new(TOPIC, 1), ScriptedStorage::durable());
+    disk.always(Call::Acknowledge, StorageStep::Delay(ms(300)));
+    let batcher = builder(&kafka, config(journaled())).storage(disk.clone()).build().unwrap();
+    batcher.collector(TOPIC).unwrap().add_events(numbers(0..5)).await.unwrap();
+    let report = batcher.shutdown(ms(5000)).await;
+    assert_eq!(report.delivered, 5, "{report:?}");
+    assert!(disk.is_empty(TOPIC).await.unwrap(), "the next batcher would send it again");
+}
+
+#[tokio::test]
+async fn a_storage_that_never_forgets_does_not_keep_it_from_ending() {
+    let (kafka, disk) = (ScriptedProducer::new(TOPIC, 1), ScriptedStorage::durable());
+    disk.always(Call::Acknowledge, StorageStep::Hang);
+    let batcher = builder(&kafka, config(journaled())).storage(disk.clone()).build().unwrap();
+    batcher.collector(TOPIC).unwrap().add_events(numbers(0..5)).await.unwrap();
+    let report = within(batcher.shutdown(ms(5000))).await.unwrap();
+    assert_eq!(report.delivered, 5, "{report:?}");
+}
+
+#[tokio::test]
 async fn what_was_accepted_survives_a_process_that_is_just_gone() {
     let disk = ScriptedStorage::durable();
     {
