@@ -15,6 +15,9 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Produce(Box<ProduceArgs>),
+    #[cfg(feature = "sled")]
+    #[command(subcommand)]
+    Spool(crate::spool::args::SpoolCommand),
     Demo(DemoArgs),
 }
 
@@ -22,7 +25,8 @@ pub(crate) enum Command {
 ///
 /// A line's bytes are the event's value, unchanged; empty lines are skipped. A line that is no event (invalid
 /// JSON, no such key field, too long) is reported with its number and the others are sent all the same.
-/// Events are kept in memory while Kafka is unavailable; when the memory is used up, reading waits.
+/// While Kafka is unavailable, events are kept in the spool if there is one (--spool), where they survive the end of this
+/// program, or else in memory; when that is used up, reading waits.
 #[derive(Debug, Args)]
 #[command(after_long_help = EXIT_CODES)]
 pub(crate) struct ProduceArgs {
@@ -95,6 +99,15 @@ pub(crate) struct ProduceArgs {
     #[arg(long, value_name = "BYTES")]
     pub(crate) memory_bytes: Option<u64>,
 
+    #[cfg(feature = "sled")]
+    #[command(flatten)]
+    pub(crate) spool: SpoolArgs,
+
+    /// When an event counts as accepted: in memory, or in the spool, so that even `kill -9` loses nothing that was read
+    /// [default: memory]
+    #[arg(long, value_enum)]
+    pub(crate) durability: Option<Durability>,
+
     /// Kafka client to use; which there are depends on how this program was built
     #[arg(long, value_enum, default_value_t)]
     pub(crate) backend: Backend,
@@ -107,7 +120,8 @@ pub(crate) struct ProduceArgs {
     #[arg(long, value_name = "FILE.toml")]
     pub(crate) config: Option<PathBuf>,
 
-    /// Give up if Kafka or the topic can't be had for so long at the start (a topic that does not exist: 5 at most)
+    /// Give up if Kafka or the topic can't be had for so long at the start (a topic that does not exist: 5 at most). With
+    /// --spool only a topic that does not exist ends it: while Kafka is away, events are read and stored
     #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
     pub(crate) connect_timeout: std::time::Duration,
 
@@ -115,9 +129,10 @@ pub(crate) struct ProduceArgs {
     #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
     pub(crate) deadline: std::time::Duration,
 
-    /// At the end of the input: give up when nothing at all could be delivered for so long
-    #[arg(long, value_name = "SECONDS", default_value = "300", value_parser = seconds)]
-    pub(crate) patience: std::time::Duration,
+    /// At the end of the input: give up when nothing at all could be delivered for so long [default: 300; with --spool,
+    /// where the rest is safe: 10]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub(crate) patience: Option<std::time::Duration>,
 
     /// Longest line [default: the batch limit]
     #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u64).range(1..))]
@@ -134,6 +149,50 @@ pub(crate) struct ProduceArgs {
     /// Neither progress nor notices nor a final report, unless something went wrong
     #[arg(short, long)]
     pub(crate) quiet: bool,
+}
+
+/// Where events are kept so that they survive the end of the program.
+#[cfg(feature = "sled")]
+#[derive(Debug, Args)]
+pub(crate) struct SpoolArgs {
+    /// Folder for events that Kafka does not have yet, made if it is not there; one process at a time. What an earlier run
+    /// left there is sent first [default: `path` in `[spool]` of --config, or else memory]
+    #[arg(id = "spool", long = "spool", value_name = "DIR")]
+    pub(crate) path: Option<PathBuf>,
+
+    /// Most bytes the spool may take on the disk; when that is used up, reading waits [default: 1073741824]
+    #[arg(long = "spool-quota", value_name = "BYTES")]
+    pub(crate) quota: Option<u64>,
+
+    /// What a stored event survives: a crash of the system, too, or only the end of the program [default: disk]
+    #[arg(long = "spool-level", value_enum)]
+    pub(crate) level: Option<Level>,
+}
+
+/// What a stored event survives.
+#[cfg(feature = "sled")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Level {
+    /// The end of the process, not that of the machine
+    Os,
+    /// A power cut, too: forced to the disk
+    Disk,
+}
+
+/// When an event counts as accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Durability {
+    Memory,
+    Journal,
+}
+
+impl Durability {
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Memory => "memory",
+            Self::Journal => "journal",
+        }
+    }
 }
 
 /// Send a sample of real flights to a broker inside this program, take the broker away, and count what arrived
@@ -153,13 +212,13 @@ pub(crate) struct DemoArgs {
 
 const EXIT_CODES: &str = "\
 Exit code:
-  0    every event is in Kafka (or, with durable storage configured, stored)
+  0    every event is in Kafka or, with --spool, stored there; the report says how many
   1    events were lost, dead-lettered, or were still in memory only when the time was up
-  2    the options, the configuration or the input file can't be used; nothing was sent
-  3    some lines were no events, or reading failed; every other event is in Kafka
+  2    the options, the configuration, the spool (another process has it) or the input file can't be used; nothing was sent
+  3    some lines were no events, or reading failed; every other event is in Kafka or the spool
   4    Kafka could not be reached, or the topic does not exist; nothing was sent
-  130, 143  stopped by Ctrl-C or SIGTERM before the end of FILE; what was read until then is in Kafka.
-       Standard input has no end of its own: stopped there, the exit code is 0";
+  130, 143  stopped by Ctrl-C or SIGTERM before the end of FILE; what was read until then is in Kafka
+       or the spool. Standard input has no end of its own: stopped there, the exit code is 0";
 
 /// What a line is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -229,7 +288,7 @@ impl Compression {
 }
 
 /// A day at most, so that no arithmetic with it overflows.
-fn seconds(text: &str) -> Result<std::time::Duration, String> {
+pub(crate) fn seconds(text: &str) -> Result<std::time::Duration, String> {
     text.parse::<f64>()
         .ok()
         .filter(|seconds| (0.0..=86_400.0).contains(seconds))

@@ -23,10 +23,12 @@ pub(crate) struct Wait<'a> {
     /// The topic is created when it does not exist.
     pub(crate) creates: bool,
     pub(crate) timeout: Duration,
+    /// There is a spool for the events until Kafka is there.
+    pub(crate) stores: bool,
 }
 
 impl Wait<'_> {
-    /// Returns when events for the topic can be sent.
+    /// Returns when events for the topic can be sent, or at least be stored until then.
     ///
     /// # Errors
     /// When that is not so in time, or the program is asked to stop.
@@ -55,6 +57,9 @@ impl Wait<'_> {
             let problem = troubles.latest();
             if waited >= self.patience(problem.as_ref()) {
                 return Err(Failure::new(report::NO_KAFKA, self.gives_up(problem.as_ref(), waited)));
+            }
+            if self.stores && waited >= SILENCE && !problem.as_ref().is_some_and(says_no_topic) {
+                return Ok(());
             }
             if waited >= SILENCE {
                 let text = self.waits_for(problem.as_ref());
@@ -109,8 +114,13 @@ fn says_no_topic(report: &Report) -> bool {
 mod tests {
     use super::*;
 
-    const WAIT: Wait<'static> =
-        Wait { brokers: "k:9092", topic: "flights", creates: false, timeout: Duration::from_secs(30) };
+    const WAIT: Wait<'static> = Wait {
+        brokers: "k:9092",
+        topic: "flights",
+        creates: false,
+        timeout: Duration::from_secs(30),
+        stores: false,
+    };
 
     #[test]
     fn an_unknown_topic_is_told_from_an_unreachable_broker() {

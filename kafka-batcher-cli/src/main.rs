@@ -1,4 +1,5 @@
-//! The program `kafka-batcher`: pipes real data into Kafka, and shows that an outage loses nothing.
+//! The program `kafka-batcher`: pipes real data into Kafka, looks after what waits for it on the disk, and shows that an
+//! outage loses nothing.
 //!
 //! ```text
 //!             thread `input`            main thread                       the batcher
@@ -10,8 +11,10 @@ mod args;
 mod connect;
 mod console;
 mod demo;
+mod feed;
 mod format;
 mod input;
+mod keep;
 mod key;
 mod lines;
 mod produce;
@@ -19,7 +22,10 @@ mod progress;
 mod report;
 mod sample;
 mod settings;
+mod show;
 mod signals;
+#[cfg(feature = "sled")]
+mod spool;
 mod troubles;
 mod verify;
 
@@ -50,6 +56,11 @@ fn main() -> ExitCode {
         Command::Produce(args) => {
             let console = Console::new(args.quiet);
             (console.clone(), run(produce::produce(&args, console)))
+        }
+        #[cfg(feature = "sled")]
+        Command::Spool(command) => {
+            let console = Console::new(false);
+            (console.clone(), run(spool::run(command, console)))
         }
         Command::Demo(args) => {
             let console = Console::new(false);

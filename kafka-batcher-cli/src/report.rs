@@ -91,19 +91,40 @@ pub(crate) struct Outcome {
     pub(crate) is_file: bool,
     pub(crate) taken: Taken,
     pub(crate) fate: Fate,
+    /// The spool, where there is one.
+    pub(crate) spool: Option<Spool>,
     pub(crate) end: End,
     pub(crate) elapsed: Duration,
 }
 
+/// What a spool brought into the run.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Spool {
+    pub(crate) folder: String,
+    /// Events of the topic that an earlier run left in it.
+    pub(crate) found: u64,
+    /// Events and dead letters that an earlier run left in it, and that are gone.
+    pub(crate) damaged: u64,
+}
+
 impl Outcome {
-    /// Accepted events that are not accounted for.
-    const fn missing(&self) -> u64 {
-        self.taken.events.saturating_sub(self.fate.sum())
+    /// Events of an earlier run.
+    fn found(&self) -> u64 {
+        self.spool.as_ref().map_or(0, |spool| spool.found)
     }
 
-    pub(crate) const fn exit_code(&self) -> u8 {
+    fn damaged(&self) -> u64 {
+        self.spool.as_ref().map_or(0, |spool| spool.damaged)
+    }
+
+    /// Accepted events that are not accounted for.
+    pub(crate) fn missing(&self) -> u64 {
+        (self.taken.events + self.found()).saturating_sub(self.fate.sum())
+    }
+
+    pub(crate) fn exit_code(&self) -> u8 {
         let Fate { in_memory, dead_lettered, lost, .. } = self.fate;
-        if in_memory + dead_lettered + lost + self.taken.too_late + self.missing() > 0 {
+        if in_memory + dead_lettered + lost + self.taken.too_late + self.missing() + self.damaged() > 0 {
             return NOT_DELIVERED;
         }
         match self.end {
@@ -125,7 +146,17 @@ impl Outcome {
         };
         say(fate.lost, "lost");
         say(fate.in_memory, "only in memory when the time was up, and gone now");
-        say(fate.dead_lettered, "refused by Kafka, and gone now");
+        match &self.spool {
+            Some(Spool { folder, .. }) => {
+                let look = format!("look at them with `kafka-batcher spool peek --dead {folder}`");
+                say(fate.dead_lettered, &format!("refused by Kafka, and kept in the spool; {look}"));
+                let send =
+                    format!("`kafka-batcher spool replay {folder}`, or the next run with it, sends them");
+                say(fate.stored, &format!("stored in {folder}; {send}"));
+                say(self.damaged(), "left in the spool by an earlier run, and gone: its files are damaged");
+            }
+            None => say(fate.dead_lettered, "refused by Kafka, and gone now"),
+        }
         say(self.missing(), "unaccounted for; this is a bug of kafka-batcher");
         say(taken.too_late, "read from the input, and not sent when the time was up");
         say(taken.unseparated, "lines without the key separator, sent without a key");
@@ -169,6 +200,7 @@ impl fmt::Display for Outcome {
             rate(taken.bytes, *elapsed) / 1e6,
         )?;
         for (what, number) in [
+            ("from before", self.found()),
             ("delivered", fate.delivered),
             ("stored", fate.stored),
             ("in memory", fate.in_memory),
@@ -207,6 +239,7 @@ mod tests {
             is_file: true,
             taken: Taken { bytes: 62_000_000, lines: 336_776, events: 336_776, ..Taken::default() },
             fate: Fate { delivered: 336_776, ..Fate::default() },
+            spool: None,
             end: End::OfInput,
             elapsed: Duration::from_secs(2),
         }
@@ -244,6 +277,36 @@ mod tests {
         outcome.fate = Fate { delivered: 336_000, stored: 776, ..Fate::default() };
         assert_eq!(outcome.exit_code(), 0);
         assert!(outcome.to_string().ends_with("or stored to be sent later."), "{outcome}");
+    }
+
+    #[test]
+    fn what_an_earlier_run_left_is_counted_too() {
+        let mut outcome = outcome();
+        outcome.spool = Some(Spool { folder: "/s".to_owned(), found: 24, damaged: 0 });
+        assert_eq!((outcome.exit_code(), outcome.missing()), (1, 24), "where are they?");
+        outcome.fate.delivered += 20;
+        outcome.fate.stored = 4;
+        assert_eq!(outcome.exit_code(), 0);
+        let text = outcome.to_string();
+        assert!(text.contains("from before               24\n"), "{text}");
+        assert!(text.contains("4 stored in /s; `kafka-batcher spool replay /s`"), "{text}");
+        outcome.spool = Some(Spool { folder: "/s".to_owned(), found: 24, damaged: 1 });
+        assert_eq!(outcome.exit_code(), 1, "the disk has lost one");
+    }
+
+    #[test]
+    fn dead_letters_are_gone_or_kept() {
+        let mut outcome = outcome();
+        outcome.fate = Fate { delivered: 336_775, dead_lettered: 1, ..Fate::default() };
+        assert!(outcome.to_string().contains("1 refused by Kafka, and gone now"), "{outcome}");
+        outcome.spool = Some(Spool { folder: "/s".to_owned(), ..Spool::default() });
+        assert!(
+            outcome
+                .to_string()
+                .contains("kept in the spool; look at them with `kafka-batcher spool peek --dead /s`"),
+            "{outcome}"
+        );
+        assert_eq!(outcome.exit_code(), 1);
     }
 
     #[test]

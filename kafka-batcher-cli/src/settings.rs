@@ -14,6 +14,14 @@ use crate::args::ProduceArgs;
 /// Environment variable that says where Kafka is.
 pub(crate) const BOOTSTRAP: &str = "KAFKA_BATCHER_BOOTSTRAP";
 
+/// The settings of a run.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    pub(crate) kafka: KafkaConfig,
+    /// The file's `[spool]`, which is this program's own.
+    pub(crate) spool: Option<Value>,
+}
+
 /// The configuration of a run.
 ///
 /// `endpoints` is the embedded broker's address; `environment` is the content of [`BOOTSTRAP`].
@@ -25,11 +33,9 @@ pub(crate) fn config(
     keyed: bool,
     embedded: Option<&str>,
     environment: Option<&str>,
-) -> Result<KafkaConfig, String> {
-    let mut table = match &args.config {
-        Some(path) => read(path)?,
-        None => Table::new(),
-    };
+) -> Result<Settings, String> {
+    let mut table = file(args.config.as_deref())?;
+    let spool = table.remove("spool");
     let topic = topic_table(args, keyed, &mut table)?;
     table.insert("topics".to_owned(), Value::Array(vec![Value::Table(topic)]));
 
@@ -38,42 +44,79 @@ pub(crate) fn config(
         table.remove("sasl");
         table.remove("ssl");
         table.insert("endpoints".to_owned(), endpoints.into());
-    } else if let Some(brokers) = &args.brokers {
-        table.insert("endpoints".to_owned(), brokers.as_str().into());
-    } else if !table.contains_key("endpoints") {
-        let Some(brokers) = environment.filter(|brokers| !brokers.is_empty()) else {
-            return Err(format!(
-                "where is Kafka? Give --brokers HOST:PORT, set {BOOTSTRAP}, or try it without Kafka with --embedded"
-            ));
-        };
-        table.insert("endpoints".to_owned(), brokers.into());
+    } else {
+        endpoints(args.brokers.as_deref(), environment, &mut table).ok_or_else(|| {
+            format!("where is Kafka? Give --brokers HOST:PORT, set {BOOTSTRAP}, or try it without Kafka with --embedded")
+        })?;
     }
     if let Some(bytes) = args.memory_bytes {
         table.insert("max_memory_bytes".to_owned(), number("--memory-bytes", bytes)?);
     }
     properties(&args.properties, &mut table)?;
+    Ok(Settings { kafka: parse(table)?, spool })
+}
+
+/// The table of a configuration file, or an empty one.
+fn file(path: Option<&Path>) -> Result<Table, String> {
+    path.map_or_else(|| Ok(Table::new()), read)
+}
+
+/// Where Kafka is: the option, then the file, then the environment.
+fn endpoints(option: Option<&str>, environment: Option<&str>, table: &mut Table) -> Option<()> {
+    if let Some(brokers) = option {
+        table.insert("endpoints".to_owned(), brokers.into());
+    } else if !table.contains_key("endpoints") {
+        let brokers = environment.filter(|brokers| !brokers.is_empty())?;
+        table.insert("endpoints".to_owned(), brokers.into());
+    }
+    Some(())
+}
+
+fn parse(table: Table) -> Result<KafkaConfig, String> {
     KafkaConfig::deserialize(Value::Table(table))
         .map_err(|e| format!("configuration: {}", e.message().trim_end()))
 }
 
+/// The configuration by which what is stored for these topics is sent.
+///
+/// # Errors
+/// As those of [`config`].
+#[cfg(feature = "sled")]
+pub(crate) fn for_replay(
+    args: &crate::spool::args::ReplayArgs,
+    topics: &std::collections::BTreeSet<&str>,
+    environment: Option<&str>,
+) -> Result<KafkaConfig, String> {
+    let mut table = file(args.config.as_deref())?;
+    // The spool is named on the command line.
+    table.remove("spool");
+    let configured = topics_of(&mut table)?;
+    let settings = topics.iter().map(|name| {
+        let mut topic = own_table(&configured, name)?;
+        // Nothing is added, and there may be no journal to add it to.
+        topic.insert("durability".to_owned(), "memory".into());
+        let strategy = args.partition_strategy.as_deref();
+        if let Some(strategy) = strategy.or_else(|| {
+            let given = topic.contains_key("partition_strategy") || table.contains_key("partition_strategy");
+            // As `produce` does it: for events that came before the partitions were known.
+            (!given).then_some("murmur2")
+        }) {
+            topic.insert("partition_strategy".to_owned(), strategy.into());
+        }
+        topic.insert("topic_name".to_owned(), (*name).into());
+        Ok(Value::Table(topic))
+    });
+    let settings = settings.collect::<Result<Vec<_>, String>>()?;
+    table.insert("topics".to_owned(), Value::Array(settings));
+    endpoints(args.brokers.as_deref(), environment, &mut table)
+        .ok_or_else(|| format!("where is Kafka? Give --brokers HOST:PORT, or set {BOOTSTRAP}"))?;
+    properties(&args.properties, &mut table)?;
+    parse(table)
+}
+
 /// The topic's own settings: taken out of the file's `topics`, with the options on top and the defaults beneath.
 fn topic_table(args: &ProduceArgs, keyed: bool, file: &mut Table) -> Result<Table, String> {
-    let mut topic = Table::new();
-    match file.remove("topics") {
-        Some(Value::Array(topics)) => {
-            let wanted =
-                |topic: &&Value| topic.get("topic_name").and_then(Value::as_str) == Some(&args.topic);
-            let mut same = topics.iter().filter(wanted);
-            if let Some(own) = same.next().and_then(Value::as_table) {
-                topic.clone_from(own);
-            }
-            if same.next().is_some() {
-                return Err(format!("configuration: topic `{}` is configured twice", args.topic));
-            }
-        }
-        None => {}
-        Some(_) => return Err("configuration: `topics` is not a list of tables, one a topic".to_owned()),
-    }
+    let mut topic = own_table(&topics_of(file)?, &args.topic)?;
     let mut default = |key: &str, value: Value| {
         if !topic.contains_key(key) && !file.contains_key(key) {
             topic.insert(key.to_owned(), value);
@@ -99,8 +142,29 @@ fn topic_table(args: &ProduceArgs, keyed: bool, file: &mut Table) -> Result<Tabl
     set("compression", args.compression.map(|compression| compression.name().into()));
     set("allow_topic_auto_creation", args.create_topic.then(|| true.into()));
     set("new_topic_partitions", args.partitions.map(|n| i64::from(n).into()));
+    set("durability", args.durability.map(|durability| durability.name().into()));
     set("new_topic_replication", args.replication.map(|n| i64::from(n).into()));
     Ok(topic)
+}
+
+/// The file's `topics`, taken out.
+fn topics_of(file: &mut Table) -> Result<Vec<Value>, String> {
+    match file.remove("topics") {
+        Some(Value::Array(topics)) => Ok(topics),
+        None => Ok(Vec::new()),
+        Some(_) => Err("configuration: `topics` is not a list of tables, one a topic".to_owned()),
+    }
+}
+
+/// The settings of the topic of this name, or none.
+fn own_table(topics: &[Value], name: &str) -> Result<Table, String> {
+    let wanted = |topic: &&Value| topic.get("topic_name").and_then(Value::as_str) == Some(name);
+    let mut same = topics.iter().filter(wanted);
+    let own = same.next().and_then(Value::as_table).cloned().unwrap_or_default();
+    if same.next().is_some() {
+        return Err(format!("configuration: topic `{name}` is configured twice"));
+    }
+    Ok(own)
 }
 
 fn properties(options: &[String], table: &mut Table) -> Result<(), String> {
@@ -151,7 +215,7 @@ mod tests {
         let line = ["kafka-batcher", "produce", "--topic", "flights"].iter().chain(options);
         match Cli::try_parse_from(line).unwrap().command {
             Command::Produce(args) => *args,
-            Command::Demo(_) => unreachable!(),
+            _ => unreachable!(),
         }
     }
 
@@ -161,10 +225,19 @@ mod tests {
         file
     }
 
+    fn kafka(
+        args: &ProduceArgs,
+        keyed: bool,
+        embedded: Option<&str>,
+        env: Option<&str>,
+    ) -> Result<KafkaConfig, String> {
+        config(args, keyed, embedded, env).map(|settings| settings.kafka)
+    }
+
     fn with_file(text: &str, options: &[&str]) -> Result<KafkaConfig, String> {
         let file = file(text);
         let path = file.path().to_str().unwrap();
-        config(&args(&[&["--config", path], options].concat()), true, None, Some("env:1"))
+        kafka(&args(&[&["--config", path], options].concat()), true, None, Some("env:1"))
     }
 
     #[test]
@@ -173,7 +246,7 @@ mod tests {
             let file = self::file(file);
             let mut all = vec!["--config", file.path().to_str().unwrap()];
             all.extend(options);
-            config(&args(&all), false, None, env).map(|config| config.endpoints().unwrap())
+            kafka(&args(&all), false, None, env).map(|config| config.endpoints().unwrap())
         };
         assert_eq!(
             endpoints(&["--brokers", "a:1,b:2"], "endpoints = 'f:1'", Some("e:1")).unwrap(),
@@ -216,7 +289,7 @@ mod tests {
     #[test]
     fn keyed_events_go_by_murmur2_and_others_are_spread() {
         let strategy = |keyed| {
-            let config = config(&args(&[]), keyed, Some("e:1"), None).unwrap();
+            let config = kafka(&args(&[]), keyed, Some("e:1"), None).unwrap();
             let topic = &config.topics().unwrap()[0];
             (format!("{:?}", topic.partition_strategy), topic.collect_by_partition)
         };
@@ -243,7 +316,7 @@ mod tests {
         let message = error("", &["-X", "a=b", "-X", "s3cr3t"]);
         assert!(message.contains("number 2") && !message.contains("s3cr3t"), "{message}");
         assert!(error("", &["--memory-bytes", "18446744073709551615"]).contains("--memory-bytes"));
-        let nowhere = config(&args(&["--config", "/no/such.toml"]), true, None, None).unwrap_err();
+        let nowhere = kafka(&args(&["--config", "/no/such.toml"]), true, None, None).unwrap_err();
         assert!(nowhere.contains("/no/such.toml"), "{nowhere}");
     }
 }

@@ -16,7 +16,7 @@ use crate::options::SledOptions;
 use crate::record::{Count, Place, Stored};
 use crate::report::Recovery;
 use crate::scan::Index;
-use crate::storage::{age, instant, lane_usage, next, next_batch};
+use crate::storage::{SledStorage, age, instant, lane_usage, next, next_batch};
 
 /// What a lane holds, as an operator wants to know it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -146,6 +146,14 @@ impl Spool {
     #[must_use]
     pub fn recovery(&self) -> Recovery {
         self.engine.recovery()
+    }
+
+    /// The spool as storage, for a batcher to send what is in it; without a quota.
+    ///
+    /// # Errors
+    /// When the operating system gives no threads.
+    pub fn into_storage(self) -> Result<SledStorage, SledError> {
+        SledStorage::on(self.engine)
     }
 
     /// Bytes the spool takes on the disk, without what is quarantined.

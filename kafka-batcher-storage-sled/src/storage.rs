@@ -91,7 +91,11 @@ impl SledStorage {
     /// [`SledError::StorageLocked`] at once when it is open elsewhere; [`SledError::NewerFormat`] when a newer release
     /// wrote it; other errors of the file system. Damage is no error: it is repaired as far as it goes and told.
     pub fn open(options: SledOptions) -> Result<Self, SledError> {
-        let engine = Arc::new(Engine::open(options)?);
+        Self::on(Engine::open(options)?)
+    }
+
+    pub(crate) fn on(engine: Engine) -> Result<Self, SledError> {
+        let engine = Arc::new(engine);
         let (for_writer, for_reader) = (Arc::clone(&engine), Arc::clone(&engine));
         let writer = Worker::start("spool-writer", move |requests| write_all(&for_writer, &requests))?;
         let reader = Worker::start("spool-reader", move |jobs: mpsc::Receiver<Job>| {

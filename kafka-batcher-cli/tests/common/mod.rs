@@ -48,6 +48,11 @@ pub(crate) struct Running {
 
 impl Running {
     pub(crate) fn start(args: &[&str]) -> Self {
+        Self::start_and_read(args, u64::MAX)
+    }
+
+    /// Reads no more than so many bytes of its standard output, and closes it.
+    pub(crate) fn start_and_read(args: &[&str], bytes: u64) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_kafka-batcher"))
             .args(args)
             .env_remove("KAFKA_BATCHER_BOOTSTRAP")
@@ -58,7 +63,7 @@ impl Running {
             .spawn()
             .unwrap();
         let stdin = child.stdin.take();
-        let stdout = child.stdout.take().map(read_all);
+        let stdout = child.stdout.take().map(|stream| read_some(stream, bytes));
         let stderr = child.stderr.take().map(read_all);
         Self { child, stdin, stdout, stderr }
     }
@@ -75,6 +80,10 @@ impl Running {
     pub(crate) fn signal(&self, name: &str) {
         let sent = Command::new("kill").args(["-s", name, &self.child.id().to_string()]).status().unwrap();
         assert!(sent.success());
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     pub(crate) fn has_ended(&mut self) -> bool {
@@ -109,10 +118,14 @@ impl Drop for Running {
     }
 }
 
-fn read_all(mut stream: impl Read + Send + 'static) -> JoinHandle<String> {
+fn read_all(stream: impl Read + Send + 'static) -> JoinHandle<String> {
+    read_some(stream, u64::MAX)
+}
+
+fn read_some(stream: impl Read + Send + 'static, most: u64) -> JoinHandle<String> {
     std::thread::spawn(move || {
         let mut bytes = Vec::new();
-        stream.read_to_end(&mut bytes).unwrap();
+        stream.take(most).read_to_end(&mut bytes).unwrap();
         String::from_utf8_lossy(&bytes).into_owned()
     })
 }
