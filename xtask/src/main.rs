@@ -10,6 +10,7 @@
 //! | `no-cc` | builds the rskafka backend where there is no C compiler |
 //! | `planted` | breaks the code on purpose, bug by bug, and checks that the tests go red |
 //! | `flights` | sends a year of flights into real Kafka and checks with another client what arrived |
+//! | `crash` | kills a process that journals events, over and over, and checks that nothing is lost |
 //! | `dump-log-check` | has Kafka's own tool read batches that our encoder wrote |
 //!
 //! A new task is a module with a clap `Command` or `Args` and a `run` that returns the exit code, and one line in each
@@ -19,6 +20,7 @@ mod bench;
 mod broker;
 mod children;
 mod compilers;
+mod crash;
 mod demo;
 mod dump_log;
 mod error;
@@ -65,6 +67,8 @@ enum Task {
     Planted(planted::Planted),
     /// Send a year of flights into real Kafka, and check with another client what arrived
     Flights(flights::Flights),
+    /// Kill a process that journals events, over and over, and check that nothing is lost
+    Crash(crash::Crash),
     /// Have Kafka's own tool read batches that our encoder wrote
     DumpLogCheck,
 }
@@ -79,6 +83,7 @@ fn main() -> ExitCode {
         Task::NoCc => no_cc::run(),
         Task::Planted(options) => planted::run(&options),
         Task::Flights(options) => flights::run(&options),
+        Task::Crash(options) => crash::run(&options),
         Task::DumpLogCheck => dump_log::run(),
     };
     outcome.unwrap_or_else(|error| {

@@ -109,6 +109,16 @@ impl Session {
         signal(&self.layout, node, Signal::Kill).map(|_| ())
     }
 
+    /// Stops a node's process: its connections stay open and nothing answers.
+    pub(crate) fn freeze(&self, node: u16) -> Result<()> {
+        signal(&self.layout, node, Signal::Stop).map(|_| ())
+    }
+
+    /// Lets it go on.
+    pub(crate) fn thaw(&self, node: u16) -> Result<()> {
+        signal(&self.layout, node, Signal::Cont).map(|_| ())
+    }
+
     /// Starts a killed node and waits until it is back.
     pub(crate) fn restart(&self, node: u16) -> Result<()> {
         restart(&self.layout, node, &PATIENCE).map(|_| ())

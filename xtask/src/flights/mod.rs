@@ -5,7 +5,7 @@
 
 mod check;
 mod input;
-mod receive;
+pub(crate) mod receive;
 pub(crate) mod send;
 
 use std::path::{Path, PathBuf};
