@@ -61,6 +61,12 @@ impl Budget {
         self.used.fetch_sub(join(bytes, events), Relaxed);
     }
 
+    /// The largest number of bytes and of events.
+    #[must_use]
+    pub const fn limits(&self) -> (usize, usize) {
+        (self.max_bytes, self.max_events)
+    }
+
     /// Bytes and events in memory now.
     #[must_use]
     pub fn used(&self) -> (usize, usize) {

@@ -22,7 +22,7 @@
 //! | write a producer | [`Producer`], [`ProduceFailure`], [`Batch::records`]; [`MemoryProducer`] is the reference |
 //! | write storage | [`TempStorage`]; [`MemoryStorage`] is the reference |
 //! | write a partitioner, a flusher | [`Partitioner`], [`BatchFlusher`] |
-//! | hear of errors, count | [`ErrorNotifier`], [`Telemetry`] |
+//! | hear of errors, count | [`ErrorNotifier`], [`Telemetry`], [`Snapshot`] |
 //! | understand order and replay | [`lane`] |
 //! | understand starting and growing | [`collector`] |
 //!
@@ -58,6 +58,7 @@ pub mod record;
 mod rng;
 pub mod search;
 pub mod shard;
+pub mod snapshot;
 pub mod storage;
 pub mod telemetry;
 pub mod time;
@@ -77,6 +78,7 @@ pub use producer::{
 pub use receipt::{Outcome, Receipt};
 pub use record::{Header, HeaderRef, Headers, HeadersRef, Record, RecordRef, ToHeaders};
 pub use search::{Found, Search};
+pub use snapshot::{Health, LaneState, Observe, Snapshot};
 pub use storage::{EntryId, LaneId, LaneUsage, MemoryStorage, StorageError, StoredBatch, TempStorage};
-pub use telemetry::{NoTelemetry, Telemetry};
+pub use telemetry::{NoTelemetry, StorageCall, Telemetry};
 pub use time::Moment;

@@ -6,7 +6,7 @@ use crate::accumulator::FlushReason;
 use crate::producer::ErrorKind;
 use crate::storage::LaneId;
 
-/// Observes what the batcher does. Called once per batch, never once per event.
+/// Observes what the batcher does. Called once per batch; once per event only for what is not accepted.
 ///
 /// Must be quick and must not block; a panic in it is contained and reported. Every method does
 /// nothing unless implemented.
@@ -21,6 +21,12 @@ pub trait Telemetry: Send + Sync {
         let _ = (lane, events, bytes, took);
     }
 
+    /// Kafka acknowledged a batch whose oldest event waited so long for the call that sent it, and so long in all. Not
+    /// called for what was in storage.
+    fn acknowledged(&self, lane: &LaneId, queued: Duration, latency: Duration) {
+        let _ = (lane, queued, latency);
+    }
+
     /// These events of a batch were not delivered.
     fn produce_failed(&self, lane: &LaneId, events: u32, kind: ErrorKind, took: Duration) {
         let _ = (lane, events, kind, took);
@@ -31,9 +37,46 @@ pub trait Telemetry: Send + Sync {
         let _ = (lane, events, bytes);
     }
 
+    /// Storage has answered a call, with an error or without.
+    fn storage_called(&self, call: StorageCall, took: Duration, ok: bool) {
+        let _ = (call, took, ok);
+    }
+
+    /// An event was not accepted, for this reason: a word that labels it. Called for each.
+    fn rejected(&self, topic: &str, reason: &'static str) {
+        let _ = (topic, reason);
+    }
+
     /// An event went to the dead letters.
     fn dead_lettered(&self, lane: &LaneId, kind: ErrorKind) {
         let _ = (lane, kind);
+    }
+}
+
+/// A call of [`TempStorage`](crate::TempStorage).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum StorageCall {
+    /// A batch is put there, and is safe at the end of the call.
+    Append,
+    /// Batches are read to be sent.
+    Read,
+    /// A batch is forgotten.
+    Acknowledge,
+}
+
+impl StorageCall {
+    /// All there are.
+    pub const ALL: [Self; 3] = [Self::Append, Self::Read, Self::Acknowledge];
+
+    /// A word for logs and metric labels.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Append => "append",
+            Self::Read => "read",
+            Self::Acknowledge => "acknowledge",
+        }
     }
 }
 

@@ -8,6 +8,7 @@ use kafka_batcher_core::KafkaConfig;
 use kafka_batcher_core::config::TopicConfig;
 use kafka_batcher_core::lane::Link;
 use kafka_batcher_core::shard::Shard;
+use kafka_batcher_core::snapshot::{Health, Snapshot};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -15,6 +16,7 @@ use tokio::time::Instant;
 use crate::builder::Builder;
 use crate::collector::Collector;
 use crate::contain::contained_async;
+use crate::observer::{Observer, snapshot};
 use crate::reactor::Signal;
 use crate::shared::Shared;
 use crate::stats::{ShutdownReport, Stats};
@@ -101,6 +103,22 @@ impl KafkaBatcher {
         let mut stats = stats(&self.shared, &self.topics);
         stats.connected = self.is_connected();
         stats
+    }
+
+    /// A handle for those who watch: metrics, health checks.
+    #[must_use]
+    pub fn observer(&self) -> Observer {
+        Observer { shared: Arc::downgrade(&self.shared), link: self.link.clone() }
+    }
+
+    /// What it is doing and holding now.
+    pub async fn snapshot(&self) -> Snapshot {
+        snapshot(&self.shared, &self.link).await
+    }
+
+    /// Whether it can do its work: Kafka and storage are there, and what each topic is at.
+    pub async fn health(&self) -> Health {
+        self.snapshot().await.health()
     }
 
     /// Sends what is gathered now and waits until everything accepted before is delivered, stored or dead-lettered.

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
 
 use kafka_batcher_core::budget::Budget;
@@ -162,6 +163,7 @@ impl Builder {
             runtime: runtime.clone(),
             failures,
             topics: OnceLock::new(),
+            connects: AtomicU64::new(0),
             instance,
         });
         let mut reactors = Vec::new();

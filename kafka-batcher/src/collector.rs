@@ -35,8 +35,8 @@ impl Collector {
     /// [`AddError`] hands the event back with the reason; nothing else is affected.
     pub async fn add<E: Event>(&self, event: E) -> Result<(), AddError<E>> {
         match self.add_waiting(&event, false).await {
-            Ok(accepted) => journaled(accepted, event).await.map(|_| ()),
-            Err(kind) => Err(AddError { event, kind: *kind }),
+            Ok(accepted) => self.journaled(accepted, event).await.map(|_| ()),
+            Err(kind) => Err(self.refused(event, *kind)),
         }
     }
 
@@ -47,11 +47,11 @@ impl Collector {
     /// instead of waiting.
     pub fn try_add<E: Event>(&self, event: E) -> Result<(), AddError<E>> {
         if self.topic.config.durability == Durability::Journal {
-            return Err(AddError { event, kind: AddErrorKind::NeedsJournal });
+            return Err(self.refused(event, AddErrorKind::NeedsJournal));
         }
         match self.topic.push(&event, false) {
             Ok(_) => Ok(()),
-            Err(kind) => Err(AddError { event, kind: *kind }),
+            Err(kind) => Err(self.refused(event, *kind)),
         }
     }
 
@@ -76,11 +76,11 @@ impl Collector {
                 Ok(Accepted { journaled: None, .. }) => accepted += 1,
                 // They go to the journal together.
                 Ok(taken) => waiting.push((place, event, taken)),
-                Err(kind) => refused.push((place, AddError { event, kind: *kind })),
+                Err(kind) => refused.push((place, self.refused(event, *kind))),
             }
         }
         for (place, event, taken) in waiting {
-            match journaled(taken, event).await {
+            match self.journaled(taken, event).await {
                 Ok(_) => accepted += 1,
                 Err(error) => refused.push((place, error)),
             }
@@ -97,11 +97,26 @@ impl Collector {
     /// As [`add`](Self::add).
     pub async fn add_with_receipt<E: Event>(&self, event: E) -> Result<Receipt, AddError<E>> {
         let (receipt, event) = match self.add_waiting(&event, true).await {
-            Ok(accepted) => journaled(accepted, event).await?,
-            Err(kind) => return Err(AddError { event, kind: *kind }),
+            Ok(accepted) => self.journaled(accepted, event).await?,
+            Err(kind) => return Err(self.refused(event, *kind)),
         };
         // A receipt that was asked for is always given.
         receipt.ok_or(AddError { event, kind: AddErrorKind::Closed })
+    }
+
+    /// Waits until an event is in the journal, if there is one; gives its receipt.
+    async fn journaled<E>(&self, accepted: Accepted, event: E) -> Result<(Option<Receipt>, E), AddError<E>> {
+        if let Some(journaled) = accepted.journaled
+            && let Err(error) = journaled.await
+        {
+            return Err(self.refused(event, AddErrorKind::Journal(error)));
+        }
+        Ok((accepted.receipt, event))
+    }
+
+    fn refused<E>(&self, event: E, kind: AddErrorKind) -> AddError<E> {
+        self.topic.refuse(&kind);
+        AddError { event, kind }
     }
 
     async fn add_waiting(&self, event: &impl Event, receipt: bool) -> Result<Accepted, Refusal> {
@@ -184,14 +199,4 @@ impl Collector {
         let (bytes, events) = self.topic.shared.budget.used();
         Stats { in_memory: events as u64, in_memory_bytes: bytes as u64, ..self.topic.stats() }
     }
-}
-
-/// Waits until an event is in the journal, if there is one; gives its receipt.
-async fn journaled<E>(accepted: Accepted, event: E) -> Result<(Option<Receipt>, E), AddError<E>> {
-    if let Some(journaled) = accepted.journaled
-        && let Err(error) = journaled.await
-    {
-        return Err(AddError { event, kind: AddErrorKind::Journal(error) });
-    }
-    Ok((accepted.receipt, event))
 }

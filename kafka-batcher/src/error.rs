@@ -123,6 +123,25 @@ pub enum AddErrorKind {
     Closed,
 }
 
+impl AddErrorKind {
+    /// A word for logs and metric labels.
+    #[must_use]
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Full => "memory_full",
+            Self::TooLarge { .. } => "too_large",
+            Self::Encode(_) => "encode",
+            Self::Route(_) => "route",
+            Self::Panicked(_) => "panicked",
+            Self::NotReady => "not_ready",
+            Self::Unavailable => "unavailable",
+            Self::NeedsJournal => "needs_journal",
+            Self::Journal(_) => "journal",
+            Self::Closed => "closed",
+        }
+    }
+}
+
 impl From<PushError> for AddErrorKind {
     fn from(error: PushError) -> Self {
         match error {

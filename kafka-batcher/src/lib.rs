@@ -24,6 +24,7 @@
 //! | `reactor.rs` | the task of a topic: carries out what its machines decide |
 //! | `dead.rs` | where dead letters go |
 //! | `manager.rs` | the task that connects the client, and connects it again |
+//! | `observer.rs`, `stats.rs` | what it is doing, for those who watch |
 //! | `contain.rs`, `notify.rs` | panics and slowness of code that is not ours |
 
 mod batcher;
@@ -35,6 +36,7 @@ mod dead;
 mod error;
 mod manager;
 mod notify;
+mod observer;
 mod reactor;
 mod routes;
 mod shared;
@@ -54,9 +56,10 @@ pub use kafka_batcher_core::config::{
 };
 pub use kafka_batcher_core::{
     Batch, BatchFlusher, ConfigError, DeadLetter, DeadRecord, Denial, ErrorKind, ErrorNotifier, Event,
-    EventError, EventRef, FlushReason, Headers, Json, KafkaConfig, LaneId, MemoryDeadLetters, MemoryProducer,
-    MemoryStorage, Outcome, PartitionStrategy, Partitioner, Payload, Producer, Receipt, Record, RecordRef,
-    Report, Telemetry, TempStorage, TopicConfig, TopicSettings, What,
+    EventError, EventRef, FlushReason, Headers, Health, Json, KafkaConfig, LaneId, LaneState,
+    MemoryDeadLetters, MemoryProducer, MemoryStorage, Observe, Outcome, PartitionStrategy, Partitioner,
+    Payload, Producer, Receipt, Record, RecordRef, Report, Snapshot, Telemetry, TempStorage, TopicConfig,
+    TopicSettings, What,
 };
 /// The producer on librdkafka.
 #[cfg(feature = "rdkafka")]
@@ -68,4 +71,5 @@ pub use kafka_batcher_rskafka as rskafka;
 #[cfg(feature = "sled")]
 pub use kafka_batcher_storage_sled as sled;
 pub use notify::LogNotifier;
+pub use observer::Observer;
 pub use stats::{ShutdownReport, Stats};

@@ -1,6 +1,7 @@
 //! The task that connects the client, and connects it again.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use kafka_batcher_core::ErrorKind;
 use kafka_batcher_core::connection::{Connection, ConnectionAction};
@@ -73,6 +74,9 @@ impl Manager {
                 });
             }
             ConnectionAction::Link(link) => {
+                if link == Link::Up {
+                    self.shared.connects.fetch_add(1, Relaxed);
+                }
                 self.link.send_replace(link);
                 self.shared.topics().for_each(|topic| topic.signal(Signal::Link(link)));
             }

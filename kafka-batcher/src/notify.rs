@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
-use kafka_batcher_core::{ErrorNotifier, Report};
+use kafka_batcher_core::{ErrorNotifier, Report, What};
 
 use crate::contain::contained;
 
@@ -32,6 +32,7 @@ impl ErrorNotifier for LogNotifier {
 pub(crate) struct Notify {
     reports: SyncSender<Report>,
     dropped: Arc<AtomicU64>,
+    panics: AtomicU64,
 }
 
 impl Notify {
@@ -43,11 +44,19 @@ impl Notify {
         std::thread::Builder::new()
             .name("kafka-batcher-notifier".to_owned())
             .spawn(move || run(&*notifier, &waiting, &thread_dropped))?;
-        Ok(Self { reports, dropped })
+        Ok(Self { reports, dropped, panics: AtomicU64::new(0) })
+    }
+
+    /// How many panics were reported.
+    pub(crate) fn panics(&self) -> u64 {
+        self.panics.load(Relaxed)
     }
 
     pub(crate) fn send(&self, report: Report) {
         tracing::debug!(target: "kafka_batcher", %report);
+        if report.what == What::Panicked {
+            self.panics.fetch_add(1, Relaxed);
+        }
         if self.reports.try_send(report).is_err() {
             self.dropped.fetch_add(1, Relaxed);
         }

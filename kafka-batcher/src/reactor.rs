@@ -17,7 +17,7 @@ use kafka_batcher_core::receipt::Tickets;
 use kafka_batcher_core::shard::Shard;
 use kafka_batcher_core::{
     Batch, ErrorKind, FlushReason, LaneId, Moment, Persistence, ProduceError, ProduceFailure, ProduceRequest,
-    Report, Search, StorageError, What,
+    Report, Search, StorageCall, StorageError, What,
 };
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -238,7 +238,9 @@ impl Reactor {
 
     fn perform(&mut self, cell: usize, lane: usize, id: LaneId, action: Action) {
         match action {
-            Action::Produce { flight, batch } => self.produce(cell, lane, id, flight, batch),
+            Action::Produce { flight, batch, since } => {
+                self.produce(cell, lane, id, (flight, since), batch);
+            }
             Action::Route { flight, batch, tickets, origin } => {
                 self.route(flight, &batch, tickets.as_ref(), origin);
             }
@@ -247,7 +249,8 @@ impl Reactor {
                 let (topic, events, bytes) =
                     (Arc::clone(&self.topic), entry.batch.len(), entry.batch.byte_len());
                 self.answer(cell, lane, async move {
-                    let stored = storage_call(topic.shared.storage.append(&id, entry)).await;
+                    let append = topic.shared.storage.append(&id, entry);
+                    let stored = topic.timed(StorageCall::Append, storage_call(append)).await;
                     if stored.is_ok() {
                         topic.shared.telemetry(&topic.config, |t| t.stored(&id, events, bytes));
                     }
@@ -255,9 +258,10 @@ impl Reactor {
                 });
             }
             Action::Recover { after, max_bytes } => {
-                let storage = Arc::clone(&self.topic.shared.storage);
+                let topic = Arc::clone(&self.topic);
                 self.answer(cell, lane, async move {
-                    Event::Recovered(storage_call(storage.next_few(&id, after, max_bytes)).await)
+                    let read = topic.shared.storage.next_few(&id, after, max_bytes);
+                    Event::Recovered(topic.timed(StorageCall::Read, storage_call(read)).await)
                 });
             }
             Action::Acknowledge(entry) => {
@@ -266,7 +270,8 @@ impl Reactor {
                 while self.acknowledging.try_join_next().is_some() {}
                 let acknowledge = async move {
                     // The next acknowledgement covers this one; if it is the last, its batch is a duplicate later.
-                    if let Err(error) = storage_call(topic.shared.storage.acknowledge(&id, entry)).await {
+                    let call = topic.shared.storage.acknowledge(&id, entry);
+                    if let Err(error) = topic.timed(StorageCall::Acknowledge, storage_call(call)).await {
                         tracing::warn!(target: "kafka_batcher", lane = %id, %error, "a delivered batch could not be removed from storage");
                     }
                 };
@@ -301,7 +306,14 @@ impl Reactor {
         });
     }
 
-    fn produce(&self, cell: usize, lane: usize, id: LaneId, flight: FlightId, batch: Batch) {
+    fn produce(
+        &self,
+        cell: usize,
+        lane: usize,
+        id: LaneId,
+        (flight, since): (FlightId, Option<Moment>),
+        batch: Batch,
+    ) {
         let topic = Arc::clone(&self.topic);
         self.answer(cell, lane, async move {
             let shared = &topic.shared;
@@ -311,12 +323,18 @@ impl Reactor {
             let timeout = shared.timing.produce_timeout;
             let start = shared.clock.now();
             let result = producer_call(timeout, shared.producer.produce(&request, timeout)).await;
-            let took = shared.clock.now().since(start);
+            let end = shared.clock.now();
+            let took = end.since(start);
             // Nobody answered: it is not known what was written.
             let result =
                 result.unwrap_or_else(|error| Err(ProduceFailure::whole(error, Persistence::MaybePersisted)));
             match &result {
-                Ok(_) => shared.telemetry(&topic.config, |t| t.delivered(&id, events, bytes, took)),
+                Ok(_) => shared.telemetry(&topic.config, |t| {
+                    t.delivered(&id, events, bytes, took);
+                    if let Some(since) = since {
+                        t.acknowledged(&id, start.since(since), end.since(since));
+                    }
+                }),
                 Err(failure) => {
                     let kind = failure.error.kind();
                     shared.failures.send(kind).ok();
@@ -369,8 +387,11 @@ impl Reactor {
             };
             let (bytes, events) = (part.byte_len(), part.len() as usize);
             topic.shared.budget.take(bytes, events);
+            let mut shard = self.cells[cell].shard.lock();
+            // Under the lock, so that whoever holds all of them sees both or neither.
             topic.routed.fetch_add(events as u64, Ordering::Relaxed);
-            self.cells[cell].shard.lock().enqueue(lane, part, tickets, bytes, origin);
+            shard.enqueue(lane, part, tickets, bytes, origin);
+            drop(shard);
             self.poll(cell);
         }
         topic.router.batch_left(partitions);

@@ -1,6 +1,7 @@
 //! What all parts of one batcher share.
 
 use std::fmt;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock, Weak};
 
 use kafka_batcher_core::budget::Budget;
@@ -32,6 +33,8 @@ pub(crate) struct Shared {
     pub(crate) failures: mpsc::UnboundedSender<ErrorKind>,
     /// Held by the batcher and the collectors: when those are gone, so is all of this, the storage included.
     pub(crate) topics: OnceLock<Vec<Weak<Topic>>>,
+    /// How often the client reached Kafka after it had not.
+    pub(crate) connects: AtomicU64,
     /// Random for each batcher: names it in sequence headers.
     pub(crate) instance: [u8; 16],
 }

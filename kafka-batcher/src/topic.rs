@@ -12,7 +12,7 @@ use kafka_batcher_core::lane::{Lane, LaneOptions};
 use kafka_batcher_core::partition::Router;
 use kafka_batcher_core::receipt::Receipt;
 use kafka_batcher_core::shard::{Shard, Stamps, Target};
-use kafka_batcher_core::{Event, EventRef, LaneId, Report, What};
+use kafka_batcher_core::{Event, EventRef, LaneId, Report, StorageCall, What};
 use parking_lot::Mutex;
 use tokio::sync::{Notify as Wakeup, mpsc};
 
@@ -124,6 +124,24 @@ impl Topic {
 
     pub(crate) fn pressure_seen(&self) {
         self.pressed.store(false, Ordering::Release);
+    }
+
+    /// Calls storage, and tells telemetry how long that took.
+    pub(crate) async fn timed<T, E>(
+        &self,
+        call: StorageCall,
+        work: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, E> {
+        let start = self.shared.clock.now();
+        let result = work.await;
+        let took = self.shared.clock.now().since(start);
+        self.shared.telemetry(&self.config, |t| t.storage_called(call, took, result.is_ok()));
+        result
+    }
+
+    /// An event is not accepted.
+    pub(crate) fn refuse(&self, kind: &AddErrorKind) {
+        self.shared.telemetry(&self.config, |t| t.rejected(&self.config.topic_name, kind.as_str()));
     }
 
     /// Takes an event in, or says why not.

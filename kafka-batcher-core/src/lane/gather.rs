@@ -160,7 +160,8 @@ impl Lane {
             self.due = None;
             self.say.push_back(Action::Sealed { events, bytes: batch.byte_len(), reason });
         }
-        self.queue.push_back(Held { pledge, ..Held::new(batch, tickets, cost, first) });
+        let since = Some(self.builder_since);
+        self.queue.push_back(Held { since, pledge, ..Held::new(batch, tickets, cost, first) });
     }
 
     /// Whether what is gathered has to go to storage by now, or when.

@@ -43,6 +43,7 @@ use crate::notifier::{Report, What};
 use crate::producer::{Delivered, ErrorKind, Persistence, ProduceError, ProduceFailure};
 use crate::receipt::Tickets;
 use crate::search::{Found, Search};
+use crate::snapshot::LaneState;
 use crate::storage::{EntryId, LaneId, StorageError, StoredBatch};
 use crate::time::{Moment, earliest};
 
@@ -122,6 +123,8 @@ pub enum Action {
         flight: FlightId,
         /// What to send.
         batch: Batch,
+        /// When the first of it was accepted; not known of what was in storage.
+        since: Option<Moment>,
     },
     /// Give each record its partition and hand them to those lanes ([`Lane::enqueue`]); answer with
     /// [`Event::Produced`] once those lanes are settled: the result is [`Routed::landed`](crate::partition::Routed::landed).
@@ -216,6 +219,8 @@ pub enum Link {
 pub struct LaneStats {
     /// Taken over by [`Lane::push`] or [`Lane::enqueue`].
     pub accepted: u64,
+    /// Found in storage at the start.
+    pub found: u64,
     /// Acknowledged by Kafka, or handed on by [`Action::Route`].
     pub delivered: u64,
     /// Bytes of batches acknowledged by Kafka.
@@ -250,6 +255,8 @@ struct Held {
     cost: usize,
     /// Number of the lane's events accepted before it.
     first: u64,
+    /// When the first of them was accepted.
+    since: Option<Moment>,
     /// How often it was sent since it was accepted or read from storage.
     attempts: u32,
     /// Kafka may have it already.
@@ -274,10 +281,10 @@ impl Replay {
 impl Held {
     /// A batch of the lane, with `first` of its events before it, that was never sent.
     const fn new(batch: Batch, tickets: Option<Tickets>, cost: usize, first: u64) -> Self {
-        let (pledge, from, entry) = (None, None, None);
+        let (since, pledge, from, entry) = (None, None, None, None);
         let (attempts, maybe, blind) = (0, false, false);
         let origin = Origin { is_stored: false, maybe: false };
-        Self { batch, tickets, pledge, cost, first, attempts, maybe, from, blind, entry, origin }
+        Self { batch, tickets, pledge, cost, first, since, attempts, maybe, from, blind, entry, origin }
     }
 
     fn events(&self) -> u64 {
@@ -436,6 +443,7 @@ impl Lane {
     pub const fn found(&mut self, batches: u64, events: u64) {
         self.stored_batches += batches;
         self.stats.stored += events;
+        self.stats.found += events;
         if self.options.reconcile {
             self.left_behind += batches;
         }
@@ -507,6 +515,24 @@ impl Lane {
     #[must_use]
     pub const fn is_locked(&self) -> bool {
         matches!(self.link, Link::Down) || self.failing.is_some()
+    }
+
+    /// What it is at.
+    #[must_use]
+    pub const fn state(&self) -> LaneState {
+        match self.link {
+            Link::Unknown => LaneState::Starting,
+            _ if self.is_locked() => LaneState::Locked,
+            _ if self.stored_batches > 0 && !self.options.journal => LaneState::Replaying,
+            _ => LaneState::Live,
+        }
+    }
+
+    /// Stored events that another lane has, too, until they are settled there.
+    #[must_use]
+    pub fn handed_on(&self) -> u64 {
+        let stored = self.flights.iter().filter(|flight| flight.held.entry.is_some());
+        if self.id.partition.is_some() { 0 } else { stored.map(|flight| flight.held.events()).sum() }
     }
 
     /// Batches that are in flight or wait for it in memory.

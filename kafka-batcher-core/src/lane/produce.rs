@@ -77,12 +77,12 @@ impl Lane {
         if maybe && self.id.partition.is_some() {
             self.stats.maybe_duplicated += held.events();
         }
-        let batch = held.batch.clone();
+        let (batch, since) = (held.batch.clone(), held.since);
         let tickets = held.tickets.clone();
         let origin = Origin { is_stored: held.entry.is_some(), maybe };
         self.flights.push_back(Flight { id: flight, held, result: None, searching: false });
         if self.id.partition.is_some() {
-            Action::Produce { flight, batch }
+            Action::Produce { flight, batch, since }
         } else {
             Action::Route { flight, batch, tickets, origin }
         }
@@ -326,6 +326,7 @@ fn part(held: &Held, kept: &[u32]) -> (Option<Held>, usize) {
     let cost = (held.cost as u128 * kept.len() as u128 / u128::from(held.batch.len())) as usize;
     let tickets = held.tickets.as_ref().map(|tickets| tickets.select(kept));
     let part = batch.map(|batch| Held {
+        since: held.since,
         attempts: held.attempts,
         maybe: held.maybe,
         from: held.from,

@@ -77,7 +77,7 @@ impl Play {
         let mut done = Vec::new();
         while let Some(action) = self.lane.poll_action(at(ms)) {
             done.push(match action {
-                Action::Produce { flight, batch } => {
+                Action::Produce { flight, batch, .. } => {
                     self.flights.push_back(flight);
                     format!("produce {}", words(&batch))
                 }

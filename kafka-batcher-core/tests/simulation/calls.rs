@@ -29,7 +29,7 @@ impl World {
             partition: process.cells[cell].views[lane].partition,
         };
         match action {
-            Action::Produce { flight, batch } => self.produce(place, flight, &batch),
+            Action::Produce { flight, batch, .. } => self.produce(place, flight, &batch),
             Action::Route { flight, batch, tickets, origin } => {
                 self.route(place, flight, &batch, tickets.as_ref(), origin);
             }

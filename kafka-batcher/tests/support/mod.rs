@@ -53,6 +53,16 @@ pub(crate) async fn until(what: &str, mut done: impl FnMut() -> bool) {
     assert!(waited.await.is_some(), "not within ten seconds: {what}");
 }
 
+/// As [`until`], for what takes a future to find out.
+pub(crate) async fn until_async<F: Future<Output = bool>>(what: &str, mut done: impl FnMut() -> F) {
+    let waited = within(async {
+        while !done().await {
+            tokio::time::sleep(ms(1)).await;
+        }
+    });
+    assert!(waited.await.is_some(), "not within ten seconds: {what}");
+}
+
 /// Ten seconds are for ever here.
 pub(crate) async fn within<T>(future: impl Future<Output = T>) -> Option<T> {
     tokio::time::timeout(Duration::from_secs(10), future).await.ok()
