@@ -65,9 +65,9 @@ impl Lane {
 
     fn launch(&mut self, mut held: Held) -> Action {
         if self.is_to_be_searched(&held) {
-            match self.search(held) {
-                Ok(action) => return action,
-                Err(unknown) => held = unknown,
+            match self.search_for(&held) {
+                Some(search) => return self.search(held, search),
+                None => self.send_unseen(&mut held),
             }
         }
         held.attempts = held.attempts.saturating_add(1);

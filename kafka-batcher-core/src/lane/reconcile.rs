@@ -26,25 +26,31 @@ impl Lane {
         self.flights.iter().any(|flight| flight.searching)
     }
 
-    /// Has the log searched for a batch; a batch that can't be known again is given back.
-    pub(super) fn search(&mut self, mut held: Held) -> Result<Action, Held> {
+    /// What to look for; `None` if none of the records could be known again.
+    pub(super) fn search_for(&self, held: &Held) -> Option<Search> {
         let wanted: Vec<&[u8]> =
             held.batch.records().filter_map(|record| last_value(&record, SEQUENCE_HEADER)).collect();
-        if wanted.is_empty() {
-            held.blind = true;
-            let message = "they carry no sequence header; sent again unseen".to_owned();
-            self.report(What::ReconcileFailed(ErrorKind::Permanent), held.events(), message);
-            return Err(held);
-        }
-        let partition = self.id.partition.unwrap_or_default();
+        let partition = self.id.partition.filter(|_| !wanted.is_empty())?;
         let mut search = Search::new(self.id.topic.clone(), partition, SEQUENCE_HEADER, wanted);
         search.from_offset = held.from;
         search.from_timestamp =
             held.batch.records().map(|record| record.timestamp.unwrap_or(i64::MIN)).min().unwrap_or(i64::MIN);
+        Some(search)
+    }
+
+    /// Has the log searched for a batch.
+    pub(super) fn search(&mut self, held: Held, search: Search) -> Action {
         let flight = FlightId(self.next_flight);
         self.next_flight += 1;
         self.flights.push_back(Flight { id: flight, held, result: None, searching: true });
-        Ok(Action::Search { flight, search })
+        Action::Search { flight, search }
+    }
+
+    /// A batch that can't be looked for is sent all the same.
+    pub(super) fn send_unseen(&mut self, held: &mut Held) {
+        held.blind = true;
+        let message = "they carry no sequence header; sent again unseen".to_owned();
+        self.report(What::ReconcileFailed(ErrorKind::Permanent), held.events(), message);
     }
 
     pub(super) fn searched(&mut self, flight: FlightId, result: Result<Found, ProduceError>, now: Moment) {
