@@ -218,7 +218,9 @@ impl Feeder<'_> {
         for (place, AddError { event: (key, value), kind }) in refused {
             let number = numbers.get(place).copied().unwrap_or_default();
             let added = match kind {
-                AddErrorKind::Unavailable => self.add_patiently(key.as_deref(), &value).await,
+                AddErrorKind::Unavailable | AddErrorKind::StorageFull { .. } => {
+                    self.add_patiently(key.as_deref(), &value).await
+                }
                 kind => Err(kind),
             };
             if let Some(end) = self.added(number, added) {
@@ -236,7 +238,11 @@ impl Feeder<'_> {
         match self.collector.try_add((key, value)) {
             Ok(()) => return Ok(true),
             Err(AddError {
-                kind: AddErrorKind::Full | AddErrorKind::NotReady | AddErrorKind::Unavailable,
+                kind:
+                    AddErrorKind::Full
+                    | AddErrorKind::NotReady
+                    | AddErrorKind::Unavailable
+                    | AddErrorKind::StorageFull { .. },
                 ..
             }) => {}
             Err(error) => return Err(error.kind),
@@ -251,9 +257,10 @@ impl Feeder<'_> {
             loop {
                 match self.collector.add((key, value)).await {
                     Ok(()) => return Ok(true),
-                    Err(AddError { kind: AddErrorKind::Unavailable, .. }) => {
-                        tokio::time::sleep(REFUSED).await
-                    }
+                    Err(AddError {
+                        kind: AddErrorKind::Unavailable | AddErrorKind::StorageFull { .. },
+                        ..
+                    }) => tokio::time::sleep(REFUSED).await,
                     Err(error) => return Err(error.kind),
                 }
             }

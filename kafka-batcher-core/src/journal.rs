@@ -12,7 +12,8 @@ use crate::storage::StorageError;
 /// A future of whether an event is in the journal.
 ///
 /// # Errors
-/// Resolves to the [`StorageError`] with which storage refused it when the batcher was ending: nobody has the event then.
+/// Resolves to the [`StorageError`] with which storage refused it when the batcher was ending, or when storage was full
+/// and events are to be [refused](crate::config::OnStorageFull::Reject) then: nobody has the event.
 ///
 /// **Cancellation:** dropping it has no effect on the event, which may be accepted all the same.
 #[derive(Debug)]

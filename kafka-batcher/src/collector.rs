@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use kafka_batcher_core::collector::CollectorState;
-use kafka_batcher_core::config::{Durability, TopicConfig};
+use kafka_batcher_core::config::{Durability, OnStorageFull, TopicConfig};
 use kafka_batcher_core::receipt::Receipt;
-use kafka_batcher_core::{Event, FlushReason};
+use kafka_batcher_core::{Event, FlushReason, StorageError};
 
 use crate::error::{AddError, AddErrorKind, AddEventsError};
 use crate::reactor::Signal;
@@ -106,12 +106,14 @@ impl Collector {
 
     /// Waits until an event is in the journal, if there is one; gives its receipt.
     async fn journaled<E>(&self, accepted: Accepted, event: E) -> Result<(Option<Receipt>, E), AddError<E>> {
-        if let Some(journaled) = accepted.journaled
-            && let Err(error) = journaled.await
-        {
-            return Err(self.refused(event, AddErrorKind::Journal(error)));
-        }
-        Ok((accepted.receipt, event))
+        let Some(journaled) = accepted.journaled else { return Ok((accepted.receipt, event)) };
+        let rejects = self.topic.config.on_storage_full == OnStorageFull::Reject;
+        let kind = match journaled.await {
+            Ok(()) => return Ok((accepted.receipt, event)),
+            Err(StorageError::Full { used, quota }) if rejects => AddErrorKind::StorageFull { used, quota },
+            Err(error) => AddErrorKind::Journal(error),
+        };
+        Err(self.refused(event, kind))
     }
 
     fn refused<E>(&self, event: E, kind: AddErrorKind) -> AddError<E> {

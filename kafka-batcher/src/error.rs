@@ -111,6 +111,14 @@ pub enum AddErrorKind {
     /// Kafka is unavailable and the topic is set to refuse events then (`on_unavailable = "reject"`).
     #[error("Kafka is unavailable")]
     Unavailable,
+    /// Temporary storage is full and the topic is set to refuse events then (`on_storage_full = "reject"`).
+    #[error("temporary storage is full: {used} of {quota} bytes are used")]
+    StorageFull {
+        /// Bytes used.
+        used: u64,
+        /// Bytes allowed.
+        quota: u64,
+    },
     /// The topic has a journal, and being written to it takes time (`durability = "journal"`). Only from `try_add`: `add` waits.
     #[error("the event has to be written to the journal, which `try_add` can't wait for")]
     NeedsJournal,
@@ -135,6 +143,7 @@ impl AddErrorKind {
             Self::Panicked(_) => "panicked",
             Self::NotReady => "not_ready",
             Self::Unavailable => "unavailable",
+            Self::StorageFull { .. } => "storage_full",
             Self::NeedsJournal => "needs_journal",
             Self::Journal(_) => "journal",
             Self::Closed => "closed",
@@ -146,6 +155,7 @@ impl From<PushError> for AddErrorKind {
     fn from(error: PushError) -> Self {
         match error {
             PushError::TooLarge { size, limit } => Self::TooLarge { size, limit },
+            PushError::StorageFull { used, quota } => Self::StorageFull { used, quota },
             _ => Self::Unavailable,
         }
     }

@@ -51,8 +51,8 @@ pub use error::{AddError, AddErrorKind, AddEventsError, BuildError};
 pub use kafka_batcher_core as core;
 pub use kafka_batcher_core::collector::CollectorState;
 pub use kafka_batcher_core::config::{
-    Compression, Durability, OnUnavailable, RequiredAcks, Sasl, SaslMechanism, Tls, Token, TokenError,
-    TokenProvider,
+    Compression, Durability, OnStorageFull, OnUnavailable, RequiredAcks, Sasl, SaslMechanism, Tls, Token,
+    TokenError, TokenProvider,
 };
 pub use kafka_batcher_core::{
     Batch, BatchFlusher, ConfigError, DeadLetter, DeadRecord, Denial, ErrorKind, ErrorNotifier, Event,

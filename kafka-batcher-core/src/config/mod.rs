@@ -9,4 +9,6 @@ mod value;
 pub use error::ConfigError;
 pub use kafka::{KafkaConfig, Limits, MetricOpts, Timing};
 pub use security::{Sasl, SaslMechanism, Tls, Token, TokenError, TokenProvider};
-pub use topic::{Compression, Durability, OnUnavailable, RequiredAcks, TopicConfig, TopicSettings};
+pub use topic::{
+    Compression, Durability, OnStorageFull, OnUnavailable, RequiredAcks, TopicConfig, TopicSettings,
+};

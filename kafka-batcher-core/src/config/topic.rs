@@ -50,6 +50,9 @@ pub struct TopicConfig {
     pub telemetry: bool,
     /// What happens to events while Kafka is unavailable. Default: they are stored.
     pub on_unavailable: OnUnavailable,
+    /// What happens to new events while they would have to be stored and storage has no room. Default: they are
+    /// accepted as long as memory has, and then wait.
+    pub on_storage_full: OnStorageFull,
     /// When an event counts as accepted. Default: once it is in memory.
     pub durability: Durability,
     /// Add a header [`SEQUENCE_HEADER`](crate::lane::SEQUENCE_HEADER) by which consumers can drop duplicates. Default `false`.
@@ -100,6 +103,7 @@ impl TopicConfig {
             new_topic_replication: None,
             telemetry: true,
             on_unavailable: OnUnavailable::Store,
+            on_storage_full: OnStorageFull::Block,
             durability: Durability::Memory,
             sequence_header: false,
             dead_letter_topic: None,
@@ -123,6 +127,7 @@ impl fmt::Debug for TopicConfig {
             .field("allow_topic_auto_creation", &self.allow_topic_auto_creation)
             .field("telemetry", &self.telemetry)
             .field("on_unavailable", &self.on_unavailable)
+            .field("on_storage_full", &self.on_storage_full)
             .field("durability", &self.durability)
             .field("sequence_header", &self.sequence_header)
             .field("dead_letter_topic", &self.dead_letter_topic)
@@ -194,6 +199,22 @@ pub enum OnUnavailable {
     Reject,
 }
 
+/// What happens to new events of a partition while they would have to be stored and temporary storage has no room.
+///
+/// Either way nothing that was accepted is given up, and what is stored goes on being delivered, which makes room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+#[expect(clippy::exhaustive_enums, reason = "wait or refuse")]
+pub enum OnStorageFull {
+    /// They are accepted and held in memory. When that is full too (`max_memory_bytes`, `max_memory_events`), `add` waits
+    /// and `try_add` hands the event back. With a journal, `add` waits until there is room, since an event is accepted
+    /// only once it is stored.
+    #[default]
+    Block,
+    /// They are handed back at once with an error that says so, until storage has room again or events of the partition
+    /// need not be stored any more. With a journal, those that wait to be written are handed back, too.
+    Reject,
+}
+
 /// When an event counts as accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 #[expect(clippy::exhaustive_enums, reason = "before the disk or after it")]
@@ -244,6 +265,7 @@ const BYTES: &str = "bytes, a whole number from 128 to 1073741824 (1 GiB)";
 const ACKS: &str = "-1 (all), 1 (leader), 0 (none)";
 const COMPRESSIONS: &str = "\"none\", \"gzip\", \"snappy\", \"lz4\", \"zstd\"";
 const UNAVAILABLE: &str = "\"store\", \"reject\"";
+const STORAGE_FULL: &str = "\"block\", \"reject\"";
 const DURABILITIES: &str = "\"memory\", \"journal\"";
 const DEAD_LETTER_TOPIC: &str = "false, or the name of another topic";
 const NAME: &str = "1 to 249 of the characters a-z, A-Z, 0-9, '.', '_' and '-', but not \".\" or \"..\"";
@@ -264,6 +286,7 @@ pub(super) const TOPIC_KEYS: &[&str] = &[
     "new_topic_replication",
     "telemetry",
     "on_unavailable",
+    "on_storage_full",
     "durability",
     "sequence_header",
     "dead_letter_topic",
@@ -366,6 +389,11 @@ impl TopicSettings {
         self.set(move |c| c.on_unavailable = what)
     }
 
+    /// See [`TopicConfig::on_storage_full`].
+    pub fn on_storage_full(self, what: OnStorageFull) -> Self {
+        self.set(move |c| c.on_storage_full = what)
+    }
+
     /// See [`TopicConfig::durability`].
     pub fn durability(self, durability: Durability) -> Self {
         self.set(move |c| c.durability = durability)
@@ -423,6 +451,11 @@ impl TopicSettings {
                 "store" => OnUnavailable::Store,
                 "reject" => OnUnavailable::Reject,
                 other => return Err(ConfigError::invalid(key, format!("{other:?}"), UNAVAILABLE)),
+            }),
+            "on_storage_full" => this.on_storage_full(match value.text(key, STORAGE_FULL)? {
+                "block" => OnStorageFull::Block,
+                "reject" => OnStorageFull::Reject,
+                other => return Err(ConfigError::invalid(key, format!("{other:?}"), STORAGE_FULL)),
             }),
             "durability" => this.durability(match value.text(key, DURABILITIES)? {
                 "memory" => Durability::Memory,

@@ -48,6 +48,15 @@ pub enum PushError {
     /// Kafka is unavailable and the topic is set to refuse events then (`on_unavailable = "reject"`).
     #[error("Kafka is unavailable")]
     Unavailable,
+    /// The event would have to be stored, temporary storage is full, and the topic is set to refuse events then
+    /// (`on_storage_full = "reject"`).
+    #[error("temporary storage is full: {used} of {quota} bytes are used")]
+    StorageFull {
+        /// Bytes used.
+        used: u64,
+        /// Bytes allowed.
+        quota: u64,
+    },
 }
 
 impl Lane {
@@ -66,6 +75,9 @@ impl Lane {
     ) -> Result<Pushed, PushError> {
         if self.options.on_unavailable == OnUnavailable::Reject && self.is_locked() {
             return Err(PushError::Unavailable);
+        }
+        if self.full.is_some() {
+            self.check_room(now)?;
         }
         let limit = self.options.max_batch_bytesize.get();
         let header = self.options.instance.map(|instance| self.sequence(instance));

@@ -51,6 +51,11 @@ impl Lane {
         }
     }
 
+    /// So many events were not stored after all, and are no longer in memory.
+    pub(super) fn not_gathered(&mut self, events: u64) {
+        self.journal.ready = self.journal.ready.saturating_sub(events);
+    }
+
     /// Storage turned out to hold nothing.
     pub(super) const fn journal_is_empty(&mut self) {
         self.journal.events = 0;

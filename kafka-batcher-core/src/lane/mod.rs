@@ -20,6 +20,7 @@
 //! `None`, then [`Lane::poll_timeout`] for when to poll again. The lane has no clock: each call says
 //! what time it is.
 
+mod full;
 mod gather;
 mod journal;
 mod produce;
@@ -36,7 +37,7 @@ use std::time::Duration;
 use crate::accumulator::FlushReason;
 use crate::backoff::Backoff;
 use crate::batch::{Batch, BatchBuilder, Buffers};
-use crate::config::{Durability, OnUnavailable, Timing, TopicConfig};
+use crate::config::{Durability, OnStorageFull, OnUnavailable, Timing, TopicConfig};
 use crate::dead_letter::DeadRecord;
 use crate::journal::Pledge;
 use crate::notifier::{Report, What};
@@ -47,6 +48,7 @@ use crate::snapshot::LaneState;
 use crate::storage::{EntryId, LaneId, StorageError, StoredBatch};
 use crate::time::{Moment, earliest};
 
+use full::Full;
 pub use gather::{PushError, Pushed, SEQUENCE_HEADER};
 use journal::Gathered;
 
@@ -60,6 +62,8 @@ pub struct LaneOptions {
     pub max_wait_time: Duration,
     /// See [`TopicConfig::on_unavailable`].
     pub on_unavailable: OnUnavailable,
+    /// See [`TopicConfig::on_storage_full`].
+    pub on_storage_full: OnStorageFull,
     /// See [`Timing::retry_backoff`].
     pub retry_backoff: Duration,
     /// See [`Timing::recheck_interval`].
@@ -87,6 +91,7 @@ impl LaneOptions {
             max_batch_bytesize: topic.max_batch_bytesize,
             max_wait_time: topic.max_wait_time,
             on_unavailable: topic.on_unavailable,
+            on_storage_full: topic.on_storage_full,
             retry_backoff: timing.retry_backoff,
             recheck_interval: timing.recheck_interval,
             window: 1,
@@ -349,6 +354,7 @@ pub struct Lane {
     /// Storage failed: leave it alone until then.
     storage_pause: Option<Moment>,
     storage_backoff: Backoff,
+    full: Option<Full>,
     replay: Option<Replay>,
     /// Kafka may have the stored batches up to this one, from this offset on, and storage does not say so.
     doubtful: Option<(EntryId, Option<i64>)>,
@@ -409,6 +415,7 @@ impl Lane {
             storage_op: None,
             storage_pause: None,
             storage_backoff: backoff(1),
+            full: None,
             replay: None,
             doubtful: None,
             stored_from: VecDeque::new(),

@@ -71,6 +71,9 @@ impl Lane {
             }
         }
         held.attempts = held.attempts.saturating_add(1);
+        if held.entry.is_none() {
+            self.full = None; // nothing has to be stored now
+        }
         let flight = FlightId(self.next_flight);
         self.next_flight += 1;
         let maybe = held.maybe;
@@ -300,6 +303,7 @@ impl Lane {
                 self.doubtful.take_if(|(doubtful, _)| *doubtful <= last);
                 self.stored_from.retain(|(of, _)| *of > last);
                 self.say.push_back(Action::Acknowledge(last));
+                self.may_have_room();
             }
         }
     }

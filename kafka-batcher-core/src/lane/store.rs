@@ -11,7 +11,8 @@ use std::collections::VecDeque;
 
 impl Lane {
     pub(super) fn poll_store(&mut self, now: Moment) -> Option<Action> {
-        if !self.may_store() || (!self.abandoned && self.storage_pause.is_some_and(|until| now < until)) {
+        let pause = if self.abandoned { None } else { self.storage_pause.max(self.full_until()) };
+        if !self.may_store() || pause.is_some_and(|until| now < until) {
             return None;
         }
         if self.queue.is_empty() && self.store_by().is_some_and(|by| now >= by) {
@@ -38,7 +39,7 @@ impl Lane {
             return None;
         }
         let by = if self.queue.is_empty() { self.store_by()? } else { Moment::ZERO };
-        Some(self.storage_pause.map_or(by, |pause| pause.max(by)))
+        self.storage_pause.max(self.full_until()).max(Some(by))
     }
 
     pub(super) fn stored(&mut self, result: Result<EntryId, StorageError>, now: Moment) {
@@ -49,6 +50,7 @@ impl Lane {
         match result {
             Ok(id) => {
                 self.storage_pause = None;
+                self.full = None;
                 self.storage_backoff.reset();
                 self.stored_batches += 1;
                 self.stats.stored += held.events();
@@ -69,11 +71,8 @@ impl Lane {
                 }
             }
             Err(error) if self.abandoned => {
-                if let Some(pledge) = &held.pledge {
-                    // Those who wait get their events back.
-                    pledge.resolve(Err(error));
-                    self.stats.returned += held.events();
-                    self.release(&held);
+                if held.pledge.is_some() {
+                    self.give_back(held, error);
                     return;
                 }
                 if held.origin.is_stored {
@@ -94,6 +93,7 @@ impl Lane {
                 self.release(&held);
                 self.report(What::Lost, held.events(), error.to_string());
             }
+            Err(StorageError::Full { used, quota }) => self.storage_is_full(held, used, quota, now),
             Err(error) => {
                 self.storage_pause = Some(self.storage_backoff.next(now));
                 self.report(What::StoreFailed, held.events(), error.to_string());

@@ -155,7 +155,7 @@ impl Play {
         self.lane.handle(Event::Stored(Ok(id)), at(ms));
     }
 
-    fn storage_is_full(&mut self, ms: u64) {
+    pub(super) fn storage_is_full(&mut self, ms: u64) {
         self.appending = None;
         self.lane.handle(Event::Stored(Err(StorageError::Full { used: 9, quota: 9 })), at(ms));
     }
@@ -176,7 +176,7 @@ impl Play {
     }
 
     /// A lane whose only batch, of these events, is stored as entry 1, ready to be read back at 200 ms.
-    fn with_stored(batch: &str) -> Self {
+    pub(super) fn with_stored(batch: &str) -> Self {
         let mut play = Self::new(options());
         play.batch(batch, 0);
         play.does(0);
@@ -195,7 +195,7 @@ fn words(batch: &Batch) -> String {
     batch.records().map(|record| word(record.value)).collect::<Vec<_>>().join(" ")
 }
 
-const NOTHING: [&str; 0] = [];
+pub(super) const NOTHING: [&str; 0] = [];
 
 // All is well.
 

@@ -1,6 +1,6 @@
 //! The application: adds events, as the driver's collector handle does.
 
-use kafka_batcher_core::config::OnUnavailable;
+use kafka_batcher_core::config::{OnStorageFull, OnUnavailable};
 use kafka_batcher_core::lane::{Lane, PushError};
 use kafka_batcher_core::shard::{Stamps, Target};
 use kafka_batcher_core::{EventRef, FlushReason};
@@ -83,6 +83,16 @@ impl World {
                         *self.tally.entry("event rejected").or_default() += 1;
                         let locked = cells[cell].shard.lanes().iter().any(Lane::is_locked);
                         assert!(plan.topic.on_unavailable == OnUnavailable::Reject && locked, "{error}");
+                    }
+                    PushError::StorageFull { .. } => {
+                        *self.tally.entry("event rejected, storage full").or_default() += 1;
+                        let recheck = plan.timing.recheck_interval;
+                        let is_full = |view: &super::process::View| {
+                            let waits = view.appending.is_some() || !view.idle.is_empty() || view.recovering;
+                            view.full.is_some_and(|at| waits || now <= at + recheck)
+                        };
+                        let full = process.cells[cell].views.iter().any(is_full);
+                        assert!(plan.topic.on_storage_full == OnStorageFull::Reject && full, "{error}");
                     }
                     other => panic!("{other}"),
                 }

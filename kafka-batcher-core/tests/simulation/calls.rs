@@ -1,5 +1,6 @@
 //! What the lanes ask for: how it is carried out, how it is answered, and whether it may be asked.
 
+use kafka_batcher_core::config::OnStorageFull;
 use kafka_batcher_core::lane::{Action, Event, FlightId, Origin};
 use kafka_batcher_core::notifier::What;
 use kafka_batcher_core::partition::{Router, route};
@@ -213,6 +214,11 @@ impl World {
             Event::Stored(result) => {
                 let events = view.appending.take().unwrap_or_default();
                 let abandoned = view.abandoned;
+                view.full = match result {
+                    Ok(_) => None,
+                    Err(StorageError::Full { .. }) => Some(now),
+                    Err(_) => view.full,
+                };
                 if result.is_err() && abandoned && self.is_unpromised(&events) {
                     // Their adders are told so.
                     *self.tally.entry("given back").or_default() += 1;
@@ -246,6 +252,18 @@ impl World {
             }
             Event::Link(_) => {}
         }
+    }
+
+    /// A lane has heard an answer: a full journal may have handed events back.
+    pub(crate) fn hand_back(&mut self, at: Place) {
+        if !self.plan.journal || self.plan.topic.on_storage_full != OnStorageFull::Reject {
+            return;
+        }
+        self.ledger.look_into_journal();
+        let view = &mut self.process.as_mut().expect("a process runs").cells[at.cell].views[at.lane];
+        let before = view.idle.len();
+        view.idle.retain(|event, _| !self.ledger.lives[*event as usize].returned);
+        *self.tally.entry("handed back by a full journal").or_default() += (before - view.idle.len()) as u64;
     }
 
     /// Whether these events were routed from storage and are still there.

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use kafka_batcher_core::batch::HEADER_LEN;
+use kafka_batcher_core::config::OnStorageFull;
 use kafka_batcher_core::lane::{Link, SEQUENCE_HEADER};
 use kafka_batcher_core::{Batch, Moment, Outcome, RecordRef};
 
@@ -274,6 +275,9 @@ impl World {
         // A backend that numbers its batches fails those behind a refused one: they are stored for a moment.
         self.at_rest =
             self.plan.window == 1 || (self.plan.poison == 0 && self.plan.broker_limit == usize::MAX);
+        // A lane that has found storage full may go by that for a while.
+        let until = self.now + self.plan.timing.recheck_interval;
+        while self.plan.topic.on_storage_full == OnStorageFull::Reject && self.step(until) {}
         let mut added = Vec::new();
         // Many are refused where the limits are narrow.
         for round in 0..100 {

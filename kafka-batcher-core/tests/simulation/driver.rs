@@ -67,6 +67,7 @@ impl World {
                 let at = Place { process: process.number, cell, lane, partition };
                 self.heard(at, &event);
                 self.process().cells[cell].shard.handle(lane, event, now);
+                self.hand_back(at);
                 self.poll(cell);
             }
             Signal::Link(link) => {

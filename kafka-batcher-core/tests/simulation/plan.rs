@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use kafka_batcher_core::config::{
-    Durability, KafkaConfig, OnUnavailable, Timing, TopicConfig, TopicSettings,
+    Durability, KafkaConfig, OnStorageFull, OnUnavailable, Timing, TopicConfig, TopicSettings,
 };
 use kafka_batcher_core::{Moment, PartitionStrategy};
 
@@ -120,6 +120,7 @@ impl Plan {
             .sequence_header(dice.chance(30))
             .reconcile(dice.chance(35))
             .durability(if dice.chance(25) { Durability::Journal } else { Durability::Memory })
+            .on_storage_full(if dice.chance(40) { OnStorageFull::Reject } else { OnStorageFull::Block })
             .on_unavailable(if dice.chance(15) { OnUnavailable::Reject } else { OnUnavailable::Store });
         let config = config.with_topic(topic);
         config.validate().expect("the plan's settings are legal");

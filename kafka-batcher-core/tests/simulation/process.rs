@@ -88,6 +88,8 @@ pub(crate) struct View {
     pub(crate) flights: BTreeMap<FlightId, (Vec<u64>, bool)>,
     pub(crate) appending: Option<Vec<u64>>,
     pub(crate) recovering: bool,
+    /// The last batch found no room in storage, and when.
+    pub(crate) full: Option<Moment>,
     /// How often storage was read.
     pub(crate) reads: u64,
     pub(crate) burying: Option<u64>,
