@@ -66,6 +66,8 @@ pub struct TopicSnapshot {
     pub topic: Arc<str>,
     /// How far its collector is.
     pub state: CollectorState,
+    /// Whether it is to show up in metrics: its setting `telemetry`.
+    pub telemetry: bool,
     /// Events, from all its lanes.
     pub totals: Totals,
     /// Its lanes; the one without a partition first.
@@ -77,7 +79,7 @@ impl TopicSnapshot {
     #[must_use]
     pub fn new(topic: Arc<str>, state: CollectorState, routed: u64, lanes: Vec<LaneSnapshot>) -> Self {
         let totals = Totals::of(&lanes, routed);
-        Self { topic, state, totals, lanes }
+        Self { topic, state, telemetry: true, totals, lanes }
     }
 }
 

@@ -61,6 +61,28 @@ pub use kafka_batcher_core::{
     Payload, Producer, Receipt, Record, RecordRef, Report, Snapshot, Telemetry, TempStorage, TopicConfig,
     TopicSettings, What,
 };
+/// Metrics, and an endpoint for Prometheus.
+///
+/// ```
+/// use kafka_batcher::{KafkaBatcher, KafkaConfig, MemoryProducer, TopicSettings};
+/// use kafka_batcher::metrics::{Options, prometheus::Exporter};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let config = KafkaConfig::new("localhost:9092").with_topic(TopicSettings::new("flights"));
+/// let exporter = Exporter::new(&Options::of(&config))?;
+/// let batcher = KafkaBatcher::builder()
+///     .config(config)
+/// #   .producer(MemoryProducer::new(std::num::NonZeroU32::MIN))
+///     .telemetry(exporter.telemetry())
+///     .build()?;
+/// let server = exporter.serve("127.0.0.1:0".parse()?, batcher.observer()).await?;
+/// println!("http://{}/metrics", server.address());
+/// # Ok(())
+/// # }
+/// ```
+#[cfg(feature = "metrics")]
+pub use kafka_batcher_metrics as metrics;
 /// The producer on librdkafka.
 #[cfg(feature = "rdkafka")]
 pub use kafka_batcher_rdkafka as rdkafka;

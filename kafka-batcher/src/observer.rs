@@ -56,6 +56,9 @@ fn topic_snapshot(topic: &Topic) -> TopicSnapshot {
             shards.iter().flat_map(|shard| shard.lanes()).map(LaneSnapshot::of).collect();
         let locked = shards.iter().skip(1).flat_map(|shard| shard.lanes()).any(Lane::is_locked);
         let state = topic.state.lock()[usize::from(locked)];
-        return TopicSnapshot::new(Arc::clone(&topic.config.topic_name), state, routed, lanes);
+        let name = Arc::clone(&topic.config.topic_name);
+        let mut snapshot = TopicSnapshot::new(name, state, routed, lanes);
+        snapshot.telemetry = topic.config.telemetry;
+        return snapshot;
     }
 }

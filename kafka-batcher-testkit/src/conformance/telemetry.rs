@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use kafka_batcher_core::{ErrorKind, FlushReason, LaneId, Telemetry};
+use kafka_batcher_core::{ErrorKind, FlushReason, LaneId, StorageCall, Telemetry};
 
 use super::Outcome;
 
@@ -32,7 +32,13 @@ fn observe_all(telemetry: &dyn Telemetry, lane: &LaneId, events: u32, bytes: usi
         telemetry.batch_sealed(lane, events, bytes, reason);
     }
     telemetry.delivered(lane, events, bytes, took);
+    telemetry.acknowledged(lane, took, took);
     telemetry.stored(lane, events, bytes);
+    for call in StorageCall::ALL {
+        telemetry.storage_called(call, took, true);
+        telemetry.storage_called(call, took, false);
+    }
+    telemetry.rejected(&lane.topic, "memory_full");
     for kind in KINDS {
         telemetry.produce_failed(lane, events, kind, took);
         telemetry.dead_lettered(lane, kind);

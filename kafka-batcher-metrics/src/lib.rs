@@ -1,0 +1,81 @@
+//! Metrics of [kafka-batcher](https://docs.rs/kafka-batcher), over the [`metrics`](https://docs.rs/metrics) facade: any
+//! exporter works; with the feature `prometheus` (on by default) there is one with the right buckets and an HTTP endpoint.
+//!
+//! With the facade's feature `metrics` (see [there](https://docs.rs/kafka-batcher/latest/kafka_batcher/metrics) for the whole of it):
+//! make an [`Exporter`](prometheus::Exporter), hand its [`telemetry`](prometheus::Exporter::telemetry) to the builder of the batcher, and
+//! [`serve`](prometheus::Exporter::serve) the batcher's observer. Without the facade:
+//!
+//! ```
+//! use kafka_batcher_core::{LaneId, Telemetry};
+//! use kafka_batcher_metrics::{Options, Recorded};
+//! use std::time::Duration;
+//!
+//! # fn main() -> Result<(), kafka_batcher_metrics::OptionsError> {
+//! let recorded = Recorded::global(&Options::default())?; // the recorder that the application has installed
+//! recorded.delivered(&LaneId::partition("flights", 3), 500, 40_000, Duration::from_millis(7));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Metrics
+//!
+//! All names begin with a prefix, `kafka_batcher` unless set: with `prom_ex_kafka`, the first six are those of the Elixir
+//! library. Times are seconds. Every metric of a topic has the labels `topic` and `topic_alias` (from
+//! `kafka_topic_aliases`; the topic's name where there is none).
+//!
+//! | name behind the prefix | kind | more labels | what |
+//! |---|---|---|---|
+//! | `producer_duration_seconds` | histogram | `partition` | a batch, from the call of the producer to Kafka's acknowledgement |
+//! | `producer_batch_messages_count` | histogram | `partition` | events of such a batch |
+//! | `producer_batch_total_size_byte` | histogram | `partition` | its bytes, before compression |
+//! | `consumer_duration_seconds`, `consumer_batch_messages_count`, `consumer_batch_total_size_byte` | histogram | `partition` | the same of an application's consumer: [`Consumer`] |
+//! | `queue_seconds` | histogram | | the oldest event of a batch, from being accepted to the call that sent it; not of what was stored |
+//! | `latency_seconds` | histogram | | the same to Kafka's acknowledgement |
+//! | `storage_call_seconds` | histogram | `call`, `ok` | `append`, `read`, `acknowledge` of temporary storage |
+//! | `batches_total` | counter | `reason` | batches gathered, by what made them ready |
+//! | `produce_failures_total` | counter | `kind` | calls of the producer that failed |
+//! | `produce_failed_events_total` | counter | `kind` | events in them |
+//! | `spilled_events_total` | counter | | events put to temporary storage |
+//! | `rejected_events_total` | counter | `reason` | events that were handed back to the application |
+//! | `dead_letters_total` | counter | `kind` | events put to the dead letters |
+//! | `events_accepted_total` | counter | | accepted from the application |
+//! | `events_found_total` | counter | | found in storage at the start |
+//! | `events_delivered_total`, `bytes_delivered_total` | counter | | acknowledged by Kafka |
+//! | `events_dead_lettered_total` | counter | | put to the dead letters |
+//! | `events_lost_total` | counter | | gone, and reported |
+//! | `events_stored` | gauge | | in temporary storage |
+//! | `events_in_memory` | gauge | | in memory only |
+//! | `events_maybe_duplicated_total` | counter | | sent again although Kafka may have had them |
+//! | `events_reconciled_total` | counter | | found in Kafka's log and not sent again |
+//! | `lanes` | gauge | `state` | lanes that are `starting`, `live`, `locked`, `replaying` |
+//! | `memory_bytes`, `memory_events`, `memory_max_bytes`, `memory_max_events` | gauge | none at all | the memory budget |
+//! | `connected` | gauge | none at all | 1 if the client has reached Kafka |
+//! | `connects_total` | counter | none at all | how often it did after it had not |
+//! | `storage_up` | gauge | none at all | 1 if temporary storage answers |
+//! | `storage_used_bytes`, `storage_quota_bytes`, `storage_oldest_seconds` | gauge | none at all | what it holds |
+//! | `storage_lost_events_total` | counter | none at all | lost in it through damage |
+//! | `panics_total` | counter | none at all | panics of code that is not the batcher's, contained |
+//!
+//! Those from `events_accepted_total` on are set together, from one [`Snapshot`](kafka_batcher_core::Snapshot), whenever the endpoint is asked
+//! (or by [`Recorded::publish`]), so that they add up in every scrape:
+//! `accepted + found = delivered + dead_lettered + lost + stored + in_memory`.
+//!
+//! **Cardinality**: the histograms with `partition` have a series a topic and partition and bucket; switch that label off with
+//! [`Options::partition_labels`]. All others grow with the number of topics only.
+//!
+//! Topics whose setting `telemetry` is off show up in none of them.
+//!
+//! Of the Elixir library's buckets, those of durations were meant as milliseconds and applied to seconds; here they are milliseconds.
+
+mod consumer;
+mod labels;
+mod names;
+mod options;
+#[cfg(feature = "prometheus")]
+pub mod prometheus;
+mod publish;
+mod telemetry;
+
+pub use consumer::Consumer;
+pub use options::{Options, OptionsError};
+pub use telemetry::Recorded;

@@ -1,0 +1,208 @@
+//! The Prometheus exporter, and the HTTP endpoint it is scraped at.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue};
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use kafka_batcher_core::snapshot::{Health, Observe};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use tokio::net::TcpListener;
+use tokio::sync::{Mutex, Semaphore};
+use tokio::task::{AbortHandle, JoinSet};
+
+use crate::names;
+use crate::options::{Options, OptionsError, buckets};
+use crate::telemetry::Recorded;
+
+/// Connections served at once; more wait.
+const CONNECTIONS: usize = 64;
+/// How long a client may take to say what it wants.
+const HEADERS_TIME: Duration = Duration::from_secs(10);
+/// How long everything about one connection may take.
+const CONNECTION_TIME: Duration = Duration::from_secs(120);
+
+/// A recorder of its own, whose metrics are given out in Prometheus' text format.
+#[derive(Clone)]
+pub struct Exporter {
+    recorded: Recorded,
+    handle: PrometheusHandle,
+    /// One scrape at a time, so that no other changes its figures halfway.
+    scrape: Arc<Mutex<()>>,
+}
+
+impl std::fmt::Debug for Exporter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Exporter").field("recorded", &self.recorded).finish_non_exhaustive()
+    }
+}
+
+impl Exporter {
+    /// An exporter with nothing in it yet.
+    ///
+    /// # Errors
+    /// [`OptionsError`] names the option that makes no sense.
+    pub fn new(options: &Options) -> Result<Self, OptionsError> {
+        let mut builder = PrometheusBuilder::new();
+        let producer = options.producer_buckets.as_deref();
+        let consumer = options.consumer_buckets.as_deref();
+        let producer_name = |name| format!("producer_{name}");
+        let consumer_name = |name| format!("consumer_{name}");
+        for (name, bounds) in [
+            (producer_name(names::DURATION), producer.unwrap_or(buckets::PRODUCER_SECONDS)),
+            (producer_name(names::MESSAGES), buckets::MESSAGES),
+            (producer_name(names::BYTES), buckets::BYTES),
+            (consumer_name(names::DURATION), consumer.unwrap_or(buckets::CONSUMER_SECONDS)),
+            (consumer_name(names::MESSAGES), buckets::MESSAGES),
+            (consumer_name(names::BYTES), buckets::BYTES),
+            (names::QUEUE.to_owned(), buckets::LATENCY_SECONDS),
+            (names::LATENCY.to_owned(), buckets::LATENCY_SECONDS),
+            (names::STORAGE_CALL.to_owned(), buckets::STORAGE_SECONDS),
+        ] {
+            let name = Matcher::Full(format!("{}_{name}", options.prefix));
+            builder = builder.set_buckets_for_metric(name, bounds).map_err(|_| OptionsError::Buckets)?;
+        }
+        let recorder = builder.build_recorder();
+        let handle = recorder.handle();
+        Ok(Self { recorded: Recorded::with_recorder(recorder, options)?, handle, scrape: Arc::default() })
+    }
+
+    /// What records into it: for `Builder::telemetry`, and for [consumers](Recorded::consumer).
+    #[must_use]
+    pub fn telemetry(&self) -> Recorded {
+        self.recorded.clone()
+    }
+
+    /// The metrics now, in Prometheus' text format; all that come from a snapshot come from the same one.
+    pub async fn render(&self, observer: &dyn Observe) -> String {
+        let _one_at_a_time = self.scrape.lock().await;
+        if let Some(snapshot) = observer.snapshot().await {
+            self.recorded.publish(&snapshot);
+        }
+        self.handle.run_upkeep();
+        self.handle.render()
+    }
+
+    /// Serves `/metrics`, `/healthz` (200 as long as the batcher lives) and `/readyz` (200 while events are accepted,
+    /// otherwise 503; the body tells the state of each topic), until the server is dropped.
+    ///
+    /// Port 0 is any that is free. Has to be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// When the address can't be listened at.
+    pub async fn serve(&self, address: SocketAddr, observer: impl Observe + 'static) -> io::Result<Server> {
+        let listener = TcpListener::bind(address).await?;
+        let address = listener.local_addr()?;
+        let (exporter, observer) = (self.clone(), Arc::new(observer) as Arc<dyn Observe>);
+        let task = tokio::spawn(accept(listener, exporter, observer)).abort_handle();
+        Ok(Server { address, task })
+    }
+}
+
+/// An endpoint that is being served; it ends when this is dropped.
+#[derive(Debug)]
+#[must_use = "the endpoint ends when this is dropped"]
+pub struct Server {
+    address: SocketAddr,
+    task: AbortHandle,
+}
+
+impl Server {
+    /// Where it listens.
+    #[must_use]
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn accept(listener: TcpListener, exporter: Exporter, observer: Arc<dyn Observe>) {
+    let room = Arc::new(Semaphore::new(CONNECTIONS));
+    let mut connections = JoinSet::new();
+    loop {
+        let Ok(permit) = Arc::clone(&room).acquire_owned().await else { return };
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                // No file descriptors, or a client that was gone at once: neither lasts.
+                tracing::debug!(target: "kafka_batcher", %error, "the metrics endpoint could not accept");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        while connections.try_join_next().is_some() {}
+        let (exporter, observer) = (exporter.clone(), Arc::clone(&observer));
+        connections.spawn(async move {
+            let service = service_fn(|request| {
+                let (exporter, observer) = (exporter.clone(), Arc::clone(&observer));
+                async move { Ok::<_, Infallible>(answer(&request, &exporter, &*observer).await) }
+            });
+            let connection = hyper::server::conn::http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEADERS_TIME)
+                .serve_connection(TokioIo::new(stream), service);
+            // Whoever hangs up or takes too long is not served; that harms nobody else.
+            drop(tokio::time::timeout(CONNECTION_TIME, connection).await);
+            drop(permit);
+        });
+    }
+}
+
+async fn answer(
+    request: &Request<Incoming>,
+    exporter: &Exporter,
+    observer: &dyn Observe,
+) -> Response<Full<Bytes>> {
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "GET and HEAD only\n".to_owned());
+        response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+        return response;
+    }
+    match request.uri().path() {
+        "/metrics" => text(StatusCode::OK, exporter.render(observer).await),
+        "/healthz" => match observer.snapshot().await {
+            Some(_) => text(StatusCode::OK, "alive\n".to_owned()),
+            None => text(StatusCode::SERVICE_UNAVAILABLE, "ended\n".to_owned()),
+        },
+        "/readyz" => match observer.snapshot().await.map(|snapshot| snapshot.health()) {
+            Some(health) if health.is_ready() => text(StatusCode::OK, describe(&health)),
+            Some(health) => text(StatusCode::SERVICE_UNAVAILABLE, describe(&health)),
+            None => text(StatusCode::SERVICE_UNAVAILABLE, "ended\n".to_owned()),
+        },
+        _ => text(StatusCode::NOT_FOUND, "there are /metrics, /healthz and /readyz\n".to_owned()),
+    }
+}
+
+/// A line for Kafka, one for storage, and one a topic.
+fn describe(health: &Health) -> String {
+    let word = |good| if good { "yes" } else { "no" };
+    let mut lines = format!("kafka: {}\nstorage: {}\n", word(health.connected), word(health.storage));
+    for topic in &health.topics {
+        let state = format!("{:?}", topic.state).to_lowercase();
+        lines.push_str(&format!(
+            "{}: {state}, {} lanes locked, {} replaying, {} events stored\n",
+            topic.topic, topic.locked, topic.replaying, topic.stored
+        ));
+    }
+    lines
+}
+
+fn text(status: StatusCode, body: String) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from(body)));
+    *response.status_mut() = status;
+    let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+    response.headers_mut().insert(CONTENT_TYPE, kind);
+    response
+}

@@ -1,0 +1,198 @@
+//! The core's [`Telemetry`] over the `metrics` facade.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::hash::Hash;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kafka_batcher_core::{ErrorKind, FlushReason, LaneId, StorageCall, Telemetry};
+use metrics::{Counter, Histogram, Recorder};
+use parking_lot::RwLock;
+
+use crate::labels::{Source, and};
+use crate::names;
+use crate::options::{Options, OptionsError};
+
+/// Records what a batcher does with a recorder of the `metrics` facade: hand it to `Builder::telemetry`.
+///
+/// Cheap to clone; clones record the same metrics. Handles are kept, so that a batch costs a few atomic operations.
+#[derive(Clone)]
+pub struct Recorded {
+    pub(crate) inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    pub(crate) source: Source,
+    batches: Kept<LaneId, Batches>,
+    waits: Kept<Arc<str>, Waits>,
+    counters: Kept<(&'static str, Arc<str>, &'static str), Counter>,
+    calls: Kept<(StorageCall, bool), Histogram>,
+}
+
+impl fmt::Debug for Recorded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Recorded").field("source", &self.inner.source).finish_non_exhaustive()
+    }
+}
+
+/// Handles that were asked for before.
+struct Kept<K, V>(RwLock<HashMap<K, V>>);
+
+impl<K: Hash + Eq, V: Clone> Kept<K, V> {
+    fn new() -> Self {
+        Self(RwLock::default())
+    }
+
+    fn get(&self, key: &K, make: impl FnOnce() -> (K, V)) -> V {
+        if let Some(kept) = self.0.read().get(key) {
+            return kept.clone();
+        }
+        let (key, new) = make();
+        self.0.write().entry(key).or_insert(new).clone()
+    }
+}
+
+/// Histograms of the batches of a lane.
+#[derive(Clone)]
+pub(crate) struct Batches {
+    duration: Histogram,
+    messages: Histogram,
+    bytes: Histogram,
+}
+
+impl Batches {
+    /// `who`: `producer` or `consumer`.
+    pub(crate) fn new(source: &Source, who: &str, topic: &str, partition: Option<u32>) -> Self {
+        let histogram =
+            |name: &str| source.histogram(&format!("{who}_{name}"), source.partition(topic, partition));
+        Self {
+            duration: histogram(names::DURATION),
+            messages: histogram(names::MESSAGES),
+            bytes: histogram(names::BYTES),
+        }
+    }
+
+    pub(crate) fn record(&self, events: u64, bytes: u64, took: Duration) {
+        self.duration.record(took.as_secs_f64());
+        self.messages.record(events as f64);
+        self.bytes.record(bytes as f64);
+    }
+}
+
+#[derive(Clone)]
+struct Waits {
+    queue: Histogram,
+    latency: Histogram,
+}
+
+impl Recorded {
+    /// Records with the application's global recorder, which may be installed later.
+    ///
+    /// # Errors
+    /// [`OptionsError`] names the option that makes no sense.
+    pub fn global(options: &Options) -> Result<Self, OptionsError> {
+        Self::new(None, options)
+    }
+
+    /// Records with this recorder.
+    ///
+    /// # Errors
+    /// [`OptionsError`] names the option that makes no sense.
+    pub fn with_recorder(
+        recorder: impl Recorder + Send + Sync + 'static,
+        options: &Options,
+    ) -> Result<Self, OptionsError> {
+        Self::new(Some(Arc::new(recorder)), options)
+    }
+
+    fn new(
+        recorder: Option<Arc<dyn Recorder + Send + Sync>>,
+        options: &Options,
+    ) -> Result<Self, OptionsError> {
+        options.check()?;
+        let source = Source::new(recorder, options.clone());
+        source.with(|recorder| names::describe(recorder, options));
+        let inner = Inner {
+            source,
+            batches: Kept::new(),
+            waits: Kept::new(),
+            counters: Kept::new(),
+            calls: Kept::new(),
+        };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Counts something of a topic, with one more label or none.
+    fn count(
+        &self,
+        name: &'static str,
+        topic: &Arc<str>,
+        label: Option<(&'static str, &'static str)>,
+        by: u64,
+    ) {
+        let source = &self.inner.source;
+        let key = (name, Arc::clone(topic), label.map_or("", |(_, value)| value));
+        let counter = self.inner.counters.get(&key, || {
+            let labels = source.topic(topic);
+            let labels =
+                label.map_or_else(|| labels.clone(), |(label, value)| and(labels.clone(), label, value));
+            (key.clone(), source.counter(name, labels))
+        });
+        counter.increment(by);
+    }
+}
+
+impl Telemetry for Recorded {
+    fn batch_sealed(&self, lane: &LaneId, _events: u32, _bytes: usize, reason: FlushReason) {
+        self.count(names::BATCHES, &lane.topic, Some(("reason", reason.as_str())), 1);
+    }
+
+    fn delivered(&self, lane: &LaneId, events: u32, bytes: usize, took: Duration) {
+        let source = &self.inner.source;
+        let batches = self
+            .inner
+            .batches
+            .get(lane, || (lane.clone(), Batches::new(source, "producer", &lane.topic, lane.partition)));
+        batches.record(events.into(), bytes as u64, took);
+    }
+
+    fn acknowledged(&self, lane: &LaneId, queued: Duration, latency: Duration) {
+        let source = &self.inner.source;
+        let waits = self.inner.waits.get(&lane.topic, || {
+            let histogram = |name| source.histogram(name, source.topic(&lane.topic));
+            let waits = Waits { queue: histogram(names::QUEUE), latency: histogram(names::LATENCY) };
+            (Arc::clone(&lane.topic), waits)
+        });
+        waits.queue.record(queued.as_secs_f64());
+        waits.latency.record(latency.as_secs_f64());
+    }
+
+    fn produce_failed(&self, lane: &LaneId, events: u32, kind: ErrorKind, _took: Duration) {
+        let label = Some(("kind", kind.as_str()));
+        self.count(names::FAILURES, &lane.topic, label, 1);
+        self.count(names::FAILED_EVENTS, &lane.topic, label, events.into());
+    }
+
+    fn stored(&self, lane: &LaneId, events: u32, _bytes: usize) {
+        self.count(names::SPILLED, &lane.topic, None, events.into());
+    }
+
+    fn storage_called(&self, call: StorageCall, took: Duration, ok: bool) {
+        let source = &self.inner.source;
+        let histogram = self.inner.calls.get(&(call, ok), || {
+            let ok_label = if ok { "true" } else { "false" };
+            let labels = and(and(Vec::new(), "call", call.as_str()), "ok", ok_label);
+            ((call, ok), source.histogram(names::STORAGE_CALL, labels))
+        });
+        histogram.record(took.as_secs_f64());
+    }
+
+    fn rejected(&self, topic: &str, reason: &'static str) {
+        self.count(names::REJECTED, &Arc::from(topic), Some(("reason", reason)), 1);
+    }
+
+    fn dead_lettered(&self, lane: &LaneId, kind: ErrorKind) {
+        self.count(names::DEAD_LETTERS, &lane.topic, Some(("kind", kind.as_str())), 1);
+    }
+}

@@ -1,0 +1,252 @@
+//! The endpoint, as Prometheus sees it: names, labels, buckets, and figures that add up in every scrape.
+
+use std::collections::BTreeMap;
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use kafka_batcher::{ErrorKind, KafkaBatcher, KafkaConfig, MemoryProducer, Telemetry, TopicSettings};
+use kafka_batcher_metrics::Options;
+use kafka_batcher_metrics::prometheus::{Exporter, Server};
+use kafka_batcher_testkit::scripted::{ScriptedProducer, Step};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+/// What a request is answered with: the status line, and the body.
+async fn get(server: &Server, path: &str) -> (String, String) {
+    let mut stream = TcpStream::connect(server.address()).await.unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (head.lines().next().unwrap().to_owned(), body.to_owned())
+}
+
+/// The value of each series.
+async fn scrape(server: &Server) -> BTreeMap<String, f64> {
+    let (status, body) = get(server, "/metrics").await;
+    assert_eq!(status, "HTTP/1.1 200 OK");
+    let series = body.lines().filter(|line| !line.starts_with('#') && !line.is_empty());
+    series
+        .map(|line| {
+            line.rsplit_once(' ').map(|(name, value)| (name.to_owned(), value.parse().unwrap())).unwrap()
+        })
+        .collect()
+}
+
+fn config(topic: TopicSettings) -> KafkaConfig {
+    KafkaConfig::new("scripted:1")
+        .retry_backoff(Duration::from_millis(5))
+        .recheck_interval(Duration::from_millis(40))
+        .defaults(TopicSettings::default().max_wait_time(Duration::from_millis(5)))
+        .with_topic(topic)
+}
+
+async fn served(
+    config: KafkaConfig,
+    options: Options,
+    kafka: impl kafka_batcher::Producer + 'static,
+) -> (KafkaBatcher, Server) {
+    let exporter = Exporter::new(&options).unwrap();
+    let builder = KafkaBatcher::builder().config(config).producer(kafka);
+    let batcher = builder.telemetry(exporter.telemetry()).build().unwrap();
+    let server = exporter.serve("127.0.0.1:0".parse().unwrap(), batcher.observer()).await.unwrap();
+    (batcher, server)
+}
+
+#[tokio::test]
+async fn the_elixir_library_s_metrics_have_its_names_labels_and_buckets() {
+    let config = config(TopicSettings::new("flights")).topic_alias("flights", "planes");
+    let options = Options::of(&config).prefix("prom_ex_kafka");
+    let exporter = Exporter::new(&options).unwrap();
+    let kafka = MemoryProducer::new(NonZeroU32::MIN);
+    let batcher = KafkaBatcher::builder()
+        .config(config)
+        .producer(kafka)
+        .telemetry(exporter.telemetry())
+        .build()
+        .unwrap();
+    let server = exporter.serve("127.0.0.1:0".parse().unwrap(), batcher.observer()).await.unwrap();
+    let collector = batcher.collector("flights").unwrap();
+    collector.add("one").await.unwrap();
+    collector.flush().await;
+    exporter.telemetry().consumer("flights", 0).consumed(20, 4000, Duration::from_millis(60));
+    let series = scrape(&server).await;
+    let labels = r#"topic="flights",topic_alias="planes",partition="0""#;
+    for (who, milliseconds) in [
+        ("producer", &[1, 2, 3, 4, 5, 10, 15, 20, 50, 100][..]),
+        ("consumer", &[10, 20, 50, 100, 150, 200, 500, 1000, 2000]),
+    ] {
+        let bounds = |name: &str| -> Vec<String> {
+            let begin = format!("prom_ex_kafka_{who}_{name}_bucket{{{labels},le=\"");
+            let bound =
+                |key: &String| key.strip_prefix(&begin).map(|rest| rest.trim_end_matches("\"}").to_owned());
+            let mut bounds: Vec<String> = series.keys().filter_map(bound).filter(|b| b != "+Inf").collect();
+            bounds.sort_by(|a, b| a.parse::<f64>().unwrap().total_cmp(&b.parse().unwrap()));
+            bounds
+        };
+        let seconds: Vec<String> =
+            milliseconds.iter().map(|ms| (f64::from(*ms) / 1000.0).to_string()).collect();
+        assert_eq!(bounds("duration_seconds"), seconds, "{who}");
+        let messages = ["1", "5", "10", "15", "20", "30", "40", "50", "100"];
+        assert_eq!(bounds("batch_messages_count"), messages, "{who}");
+        let bytes = ["1000", "2000", "5000", "10000", "20000", "50000", "100000"];
+        assert_eq!(bounds("batch_total_size_byte"), bytes, "{who}");
+        assert_eq!(series[&format!("prom_ex_kafka_{who}_duration_seconds_count{{{labels}}}")], 1.0);
+    }
+    assert_eq!(series[&format!("prom_ex_kafka_consumer_batch_messages_count_sum{{{labels}}}")], 20.0);
+}
+
+/// Defect 18: only successes were counted, and the alias was read from another place than documented.
+#[tokio::test]
+async fn defect_18_failures_are_counted_and_the_alias_is_the_configured_one() {
+    let kafka = ScriptedProducer::new("t", 1);
+    kafka.script([
+        Step::Refuse(ErrorKind::Transient),
+        Step::Refuse(ErrorKind::Denied),
+        Step::LoseAnswer,
+        Step::Deliver,
+        Step::Refuse(ErrorKind::Permanent),
+    ]);
+    let config = config(TopicSettings::new("t").max_batch_bytesize(300)).topic_alias("t", "alias");
+    let options = Options::of(&config);
+    let (batcher, server) = served(config, options, kafka).await;
+    let collector = batcher.collector("t").unwrap();
+    collector.add("one").await.unwrap();
+    assert!(collector.add("x".repeat(400)).await.is_err());
+    let labels = r#"topic="t",topic_alias="alias""#;
+    let value = async |name: &str, more: &str| -> f64 {
+        let key = format!("kafka_batcher_{name}{{{labels}{more}}}");
+        scrape(&server).await.get(&key).copied().unwrap_or_default()
+    };
+    let start = std::time::Instant::now();
+    while value("events_delivered_total", "").await < 1.0 {
+        assert!(start.elapsed() < Duration::from_secs(10), "{:#?}", scrape(&server).await);
+    }
+    collector.add("dead").await.unwrap();
+    collector.flush().await;
+    for (kind, failures) in [("transient", 2.0), ("denied", 1.0), ("permanent", 1.0)] {
+        assert_eq!(value("produce_failures_total", &format!(",kind=\"{kind}\"")).await, failures, "{kind}");
+    }
+    assert_eq!(value("dead_letters_total", ",kind=\"permanent\"").await, 1.0);
+    assert_eq!(value("rejected_events_total", ",reason=\"too_large\"").await, 1.0);
+    assert_eq!(value("events_maybe_duplicated_total", "").await, 1.0);
+    assert_eq!(value("events_dead_lettered_total", "").await, 1.0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn the_figures_add_up_in_every_scrape() {
+    let kafka = ScriptedProducer::new("t", 3);
+    let mut script = Vec::new();
+    for _ in 0..40 {
+        script.extend([Step::Deliver, Step::Refuse(ErrorKind::Transient), Step::LoseAnswer]);
+        script.extend([Step::Delay(Duration::from_millis(3)), Step::Refuse(ErrorKind::Permanent)]);
+    }
+    kafka.script(script);
+    let config = config(TopicSettings::new("t").batch_size(5));
+    let options = Options::of(&config);
+    let (batcher, server) = served(config, options, kafka).await;
+    let adding = tokio::spawn({
+        let collector = batcher.collector("t").unwrap();
+        async move {
+            for number in 0..2000 {
+                collector.add(number.to_string()).await.unwrap();
+                if number % 50 == 0 {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+            }
+            collector.flush().await;
+        }
+    });
+    let mut scrapes = 0;
+    let start = std::time::Instant::now();
+    loop {
+        let series = scrape(&server).await;
+        let value = |name: &str| {
+            series.get(&format!("kafka_batcher_{name}{{topic=\"t\",topic_alias=\"t\"}}")).copied().unwrap()
+        };
+        let came = value("events_accepted_total") + value("events_found_total");
+        let went = value("events_delivered_total")
+            + value("events_dead_lettered_total")
+            + value("events_lost_total");
+        let here = value("events_stored") + value("events_in_memory");
+        assert_eq!(came, went + here, "{series:#?}");
+        scrapes += 1;
+        if adding.is_finished() && here == 0.0 {
+            assert_eq!(went, 2000.0);
+            break;
+        }
+        assert!(start.elapsed() < Duration::from_secs(30), "{series:#?}");
+    }
+    assert!(scrapes > 5, "only {scrapes}");
+    assert!(batcher.shutdown(Duration::from_secs(5)).await.is_complete());
+}
+
+#[tokio::test]
+async fn health_is_told_and_other_paths_are_not_there() {
+    let kafka = ScriptedProducer::new("t", 1);
+    let config = config(TopicSettings::new("t"));
+    let (batcher, server) = served(config, Options::default(), kafka).await;
+    batcher.collector("t").unwrap().add("a").await.unwrap();
+    batcher.flush().await;
+    assert_eq!(get(&server, "/healthz").await, ("HTTP/1.1 200 OK".to_owned(), "alive\n".to_owned()));
+    let (status, body) = get(&server, "/readyz").await;
+    assert_eq!(status, "HTTP/1.1 200 OK");
+    assert_eq!(body, "kafka: yes\nstorage: yes\nt: ready, 0 lanes locked, 0 replaying, 0 events stored\n");
+    assert_eq!(get(&server, "/secrets").await.0, "HTTP/1.1 404 Not Found");
+    assert!(batcher.shutdown(Duration::from_secs(5)).await.is_complete());
+    assert_eq!(get(&server, "/healthz").await.0, "HTTP/1.1 503 Service Unavailable");
+    assert_eq!(get(&server, "/metrics").await.0, "HTTP/1.1 200 OK", "the last figures stay");
+}
+
+#[tokio::test]
+async fn a_client_that_talks_nonsense_or_says_nothing_harms_nobody() {
+    let (_batcher, server) =
+        served(config(TopicSettings::new("t")), Options::default(), ScriptedProducer::new("t", 1)).await;
+    let mut silent = Vec::new();
+    for _ in 0..20 {
+        silent.push(TcpStream::connect(server.address()).await.unwrap());
+    }
+    let mut rude = TcpStream::connect(server.address()).await.unwrap();
+    rude.write_all(&[0xff; 5000]).await.unwrap();
+    let mut post = TcpStream::connect(server.address()).await.unwrap();
+    post.write_all(b"POST /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        .await
+        .unwrap();
+    let mut answer = String::new();
+    post.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 405 "), "{answer}");
+    assert!(scrape(&server).await.contains_key("kafka_batcher_connected"));
+}
+
+#[test]
+fn without_partition_labels_lanes_share_their_series() {
+    let exporter = Exporter::new(&Options::default().partition_labels(false)).unwrap();
+    let telemetry = exporter.telemetry();
+    for partition in 0..100 {
+        let lane = kafka_batcher::LaneId::partition("t", partition);
+        telemetry.delivered(&lane, 1, 100, Duration::from_millis(1));
+    }
+    let text =
+        tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(exporter.render(&Nobody));
+    let counts =
+        text.lines().filter(|line| line.starts_with("kafka_batcher_producer_duration_seconds_count"));
+    assert_eq!(
+        counts.collect::<Vec<_>>(),
+        [r#"kafka_batcher_producer_duration_seconds_count{topic="t",topic_alias="t"} 100"#]
+    );
+}
+
+#[derive(Debug)]
+struct Nobody;
+
+impl kafka_batcher::Observe for Nobody {
+    fn snapshot<'a: 'b, 'b>(
+        &'a self,
+    ) -> std::pin::Pin<Box<dyn Future<Output = Option<kafka_batcher::Snapshot>> + Send + 'b>>
+    where
+        Self: 'b,
+    {
+        Box::pin(async { None })
+    }
+}
