@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use kafka_batcher::sled::{DeadEntry, SpoolEntry};
 use kafka_batcher::{LaneId, RecordRef};
 use serde::Serialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 /// Most characters of a value that `peek` shows.
 const SHOWN: usize = 120;
@@ -124,6 +124,7 @@ fn short(bytes: &[u8], most: usize) -> String {
 #[cfg(test)]
 mod tests {
     use kafka_batcher::Record;
+    use serde_json::json;
 
     use super::*;
 

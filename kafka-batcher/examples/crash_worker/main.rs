@@ -161,7 +161,7 @@ impl Adding {
         loop {
             let first = self.next;
             // One after the other now and then, as most applications do.
-            let count = if first % 3 == 0 { 1 } else { 1 + (first * 7 + self.task) % TOGETHER };
+            let count = if first.is_multiple_of(3) { 1 } else { 1 + (first * 7 + self.task) % TOGETHER };
             self.next += count;
             let last = self.next - 1;
             let accepted = if count == 1 {
