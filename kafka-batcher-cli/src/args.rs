@@ -116,6 +116,10 @@ pub(crate) struct ProduceArgs {
     #[arg(short = 'X', value_name = "NAME=VALUE")]
     pub(crate) properties: Vec<String>,
 
+    #[cfg(feature = "metrics")]
+    #[command(flatten)]
+    pub(crate) listen: ListenArgs,
+
     /// TOML file with the whole configuration (endpoints, sasl, ssl, batches, ...); options given here win over it
     #[arg(long, value_name = "FILE.toml")]
     pub(crate) config: Option<PathBuf>,
@@ -149,6 +153,25 @@ pub(crate) struct ProduceArgs {
     /// Neither progress nor notices nor a final report, unless something went wrong
     #[arg(short, long)]
     pub(crate) quiet: bool,
+}
+
+/// Where the program can be looked at from outside.
+#[cfg(feature = "metrics")]
+#[derive(Debug, Args)]
+pub(crate) struct ListenArgs {
+    /// Serve /metrics, /healthz and /readyz over HTTP there, as long as the program runs; port 0 is any that is free.
+    /// Everybody who can reach the address is answered: there is no authentication
+    #[arg(id = "listen", long = "listen", value_name = "HOST:PORT")]
+    pub(crate) address: Option<String>,
+
+    /// What the names of all metrics begin with; prom_ex_kafka is the Elixir library's
+    #[arg(
+        long = "metrics-prefix",
+        value_name = "NAME",
+        default_value = "kafka_batcher",
+        requires = "listen"
+    )]
+    pub(crate) prefix: String,
 }
 
 /// Where events are kept so that they survive the end of the program.

@@ -17,6 +17,8 @@ mod input;
 mod keep;
 mod key;
 mod lines;
+#[cfg(feature = "metrics")]
+mod listen;
 mod produce;
 mod progress;
 mod report;

@@ -50,13 +50,20 @@ pub(crate) async fn produce(args: &ProduceArgs, mut console: Console) -> Result<
     let brokers = config.endpoints().map_err(|e| unusable(e.to_string()))?.join(",");
     let topic = topic(&config, &args.topic).map_err(unusable)?;
 
-    let stop = listen(&console).map_err(failed)?;
+    #[cfg(feature = "metrics")]
+    let listen = crate::listen::Listen::bind(&args.listen, &config).map_err(unusable)?;
+
+    let stop = signals(&console).map_err(failed)?;
     let troubles = Troubles::new(console.clone());
     let keep = keep(args, spool.as_ref(), &config, &topic).await.map_err(unusable)?;
     let unfit = |problem: &dyn std::fmt::Display| unusable(format!("configuration: {problem}"));
     let mut builder = KafkaBatcher::builder().shared_storage(keep.storage()).notifier(troubles.clone());
     if let Some(dead_letter) = keep.dead_letter() {
         builder = builder.shared_dead_letter(dead_letter);
+    }
+    #[cfg(feature = "metrics")]
+    if let Some(listen) = &listen {
+        builder = listen.counts(builder);
     }
     let builder = match args.backend {
         Backend::Rdkafka => builder,
@@ -67,6 +74,9 @@ pub(crate) async fn produce(args: &ProduceArgs, mut console: Console) -> Result<
         }
     };
     let batcher = builder.config(config).build().map_err(|e| unfit(&e))?;
+    // Answers until the end of this function.
+    #[cfg(feature = "metrics")]
+    let _server = listen.map(|listen| listen.serve(&batcher, &console)).transpose().map_err(failed)?;
     let collector = batcher
         .collector(&args.topic)
         .ok_or_else(|| failed(format!("topic {} is not configured", args.topic)))?;
@@ -237,7 +247,7 @@ fn topic(config: &KafkaConfig, name: &str) -> Result<TopicConfig, String> {
     }
 }
 
-fn listen(console: &Console) -> Result<Stop, String> {
+fn signals(console: &Console) -> Result<Stop, String> {
     let console = console.clone();
     let at_once = move |signal: crate::signals::Signal| {
         console.clear_bar();

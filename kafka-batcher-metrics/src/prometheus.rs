@@ -98,7 +98,20 @@ impl Exporter {
     /// # Errors
     /// When the address can't be listened at.
     pub async fn serve(&self, address: SocketAddr, observer: impl Observe + 'static) -> io::Result<Server> {
-        let listener = TcpListener::bind(address).await?;
+        self.serve_bound(std::net::TcpListener::bind(address)?, observer)
+    }
+
+    /// As [`serve`](Self::serve), at an address that is bound already: so that nothing has begun yet when it can't be.
+    ///
+    /// # Errors
+    /// When the listener is of no use.
+    pub fn serve_bound(
+        &self,
+        listener: std::net::TcpListener,
+        observer: impl Observe + 'static,
+    ) -> io::Result<Server> {
+        listener.set_nonblocking(true)?;
+        let listener = TcpListener::from_std(listener)?;
         let address = listener.local_addr()?;
         let (exporter, observer) = (self.clone(), Arc::new(observer) as Arc<dyn Observe>);
         let task = tokio::spawn(accept(listener, exporter, observer)).abort_handle();

@@ -4,6 +4,7 @@
 
 use std::io::{Read, Write};
 use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -44,6 +45,8 @@ pub(crate) struct Running {
     stdin: Option<ChildStdin>,
     stdout: Option<JoinHandle<String>>,
     stderr: Option<JoinHandle<String>>,
+    /// What it has written to its standard error so far.
+    messages: Arc<Mutex<Vec<u8>>>,
 }
 
 impl Running {
@@ -64,8 +67,23 @@ impl Running {
             .unwrap();
         let stdin = child.stdin.take();
         let stdout = child.stdout.take().map(|stream| read_some(stream, bytes));
-        let stderr = child.stderr.take().map(read_all);
-        Self { child, stdin, stdout, stderr }
+        let messages = Arc::new(Mutex::new(Vec::new()));
+        let stderr = child.stderr.take().map(|stream| keep_all(stream, Arc::clone(&messages)));
+        Self { child, stdin, stdout, stderr, messages }
+    }
+
+    /// The first line of its standard error with this in it, once there is one.
+    pub(crate) fn says(&self, what: &str) -> String {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let messages = String::from_utf8_lossy(&self.messages.lock().unwrap()).into_owned();
+            let mut lines = messages.split_inclusive('\n').filter(|line| line.ends_with('\n'));
+            if let Some(line) = lines.find(|line| line.contains(what)) {
+                return line.trim_end().to_owned();
+            }
+            assert!(Instant::now() < deadline, "it does not say `{what}`: {messages}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 
     /// Writes to its standard input.
@@ -118,8 +136,18 @@ impl Drop for Running {
     }
 }
 
-fn read_all(stream: impl Read + Send + 'static) -> JoinHandle<String> {
-    read_some(stream, u64::MAX)
+fn keep_all(mut stream: impl Read + Send + 'static, to: Arc<Mutex<Vec<u8>>>) -> JoinHandle<String> {
+    std::thread::spawn(move || {
+        let mut piece = [0; 4096];
+        loop {
+            let read = stream.read(&mut piece).unwrap();
+            let mut kept = to.lock().unwrap();
+            if read == 0 {
+                return String::from_utf8_lossy(&kept).into_owned();
+            }
+            kept.extend_from_slice(&piece[..read]);
+        }
+    })
 }
 
 fn read_some(stream: impl Read + Send + 'static, most: u64) -> JoinHandle<String> {
