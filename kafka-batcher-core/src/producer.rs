@@ -13,6 +13,7 @@ use crate::batch::Batch;
 use crate::config::{RequiredAcks, TopicConfig};
 use crate::record::Record;
 use crate::search::{Found, Search};
+use crate::statistics::ClientStatistics;
 
 /// A Kafka client: starts, tells partition counts, and sends batches.
 ///
@@ -70,6 +71,11 @@ pub trait Producer: Send + Sync + fmt::Debug {
     async fn search(&self, search: &Search, timeout: Duration) -> Result<Found, ProduceError> {
         let _ = (search, timeout);
         Err(ProduceError::new(ErrorKind::Permanent, "this producer can't search Kafka's log"))
+    }
+
+    /// The client's own figures; `None` if it keeps none, or has none yet. Cheap: whoever looks at the batcher gets them.
+    fn statistics(&self) -> Option<ClientStatistics> {
+        None
     }
 
     /// Ends the client: everything in flight is answered, threads are stopped. What is asked of it from then on fails

@@ -7,6 +7,7 @@ use async_trait::async_trait;
 
 use crate::collector::CollectorState;
 use crate::lane::{Lane, LaneStats, Link};
+use crate::statistics::ClientStatistics;
 use crate::storage::{LaneId, StorageUsage};
 
 /// Gives snapshots of a batcher.
@@ -24,6 +25,10 @@ pub struct Snapshot {
     pub link: Link,
     /// How often the client reached Kafka after it had not: 1 after a start that went well.
     pub connects: u64,
+    /// How often it tried to reach Kafka and could not.
+    pub connect_failures: u64,
+    /// The client's own figures, if it has some.
+    pub client: Option<ClientStatistics>,
     /// The memory budget.
     pub memory: Memory,
     /// Each topic.
@@ -34,6 +39,8 @@ pub struct Snapshot {
     pub durable: bool,
     /// Panics of code that is not the batcher's own, contained so far.
     pub panics: u64,
+    /// Reports that the error notifier was too slow for: they were dropped.
+    pub dropped_reports: u64,
 }
 
 /// The memory budget, of all topics together.
@@ -106,6 +113,10 @@ pub struct Totals {
     pub in_memory: u64,
     /// Attempts to send a batch that failed; a number of attempts.
     pub failures: u64,
+    /// Sent again after a call that failed: each as often as it was.
+    pub retried: u64,
+    /// Delivered out of storage. With a journal, that is all of them.
+    pub replayed: u64,
     /// Sent again although Kafka may have had them.
     pub maybe_duplicated: u64,
     /// Found in Kafka's log and not sent again; counted as delivered, too.
@@ -127,6 +138,8 @@ impl Totals {
                 totals.delivered += stats.delivered;
                 totals.delivered_bytes += stats.delivered_bytes;
                 totals.failures += stats.failures;
+                totals.retried += stats.retried;
+                totals.replayed += stats.replayed;
                 totals.maybe_duplicated += stats.maybe_duplicated;
                 totals.reconciled += stats.reconciled;
             }
@@ -233,11 +246,14 @@ impl Snapshot {
         Self {
             link: Link::Unknown,
             connects: 0,
+            connect_failures: 0,
+            client: None,
             memory,
             topics: Vec::new(),
             storage: None,
             durable: false,
             panics: 0,
+            dropped_reports: 0,
         }
     }
 

@@ -9,6 +9,7 @@ use async_trait::async_trait;
 
 use crate::batch::Batch;
 use crate::dead_letter::DeadLetter;
+use crate::telemetry::Telemetry;
 
 /// Names a lane: a partition of a topic, or the events of a topic that have no partition yet.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -132,7 +133,16 @@ pub trait TempStorage: Send + Sync + fmt::Debug {
     /// When it can't be read now.
     async fn usage(&self) -> Result<StorageUsage, StorageError> {
         let lanes = self.lanes().await?;
-        Ok(StorageUsage { used: lanes.iter().map(|lane| lane.bytes).sum(), ..StorageUsage::default() })
+        let mut usage =
+            StorageUsage { used: lanes.iter().map(|lane| lane.bytes).sum(), ..StorageUsage::default() };
+        lanes.iter().for_each(|lane| usage.add(lane, None));
+        Ok(usage)
+    }
+
+    /// Where to tell what no caller can see: [`StorageCall::Sync`](crate::StorageCall::Sync). A batcher says so when it
+    /// starts; it may never, and it may be told anew. Does nothing unless implemented.
+    fn set_telemetry(&self, telemetry: Arc<dyn Telemetry>) {
+        drop(telemetry);
     }
 
     /// Its area for dead letters, if it has one: the batcher uses it unless it is told of another
@@ -184,6 +194,32 @@ pub struct StorageUsage {
     pub oldest: Option<Duration>,
     /// Events that were stored and are lost through damage, since the storage was opened.
     pub lost_events: u64,
+    /// Dead letters that are lost so.
+    pub lost_dead_letters: u64,
+    /// Batches and dead letters that were saved out of what is damaged, since the storage was opened.
+    pub salvaged: u64,
+    /// What it holds of each topic.
+    pub topics: BTreeMap<Arc<str>, TopicUsage>,
+}
+
+/// What storage holds of a topic.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TopicUsage {
+    /// Bytes of the encoded batches.
+    pub bytes: u64,
+    /// How long the oldest batch has been stored, by the wall clock; `None` when it is not known.
+    pub oldest: Option<Duration>,
+}
+
+impl StorageUsage {
+    /// Counts in a lane whose oldest batch has been stored for so long.
+    pub fn add(&mut self, lane: &LaneUsage, oldest: Option<Duration>) {
+        let topic = self.topics.entry(Arc::clone(&lane.id.topic)).or_default();
+        topic.bytes += lane.bytes;
+        topic.oldest = topic.oldest.max(oldest);
+        self.oldest = self.oldest.max(oldest);
+    }
 }
 
 /// Why storage refused. Never contains a secret.

@@ -63,11 +63,13 @@ pub enum StorageCall {
     Read,
     /// A batch is forgotten.
     Acknowledge,
+    /// Not a call but a part of it: what was written is forced to the disk.
+    Sync,
 }
 
 impl StorageCall {
     /// All there are.
-    pub const ALL: [Self; 3] = [Self::Append, Self::Read, Self::Acknowledge];
+    pub const ALL: [Self; 4] = [Self::Append, Self::Read, Self::Acknowledge, Self::Sync];
 
     /// A word for logs and metric labels.
     #[must_use]
@@ -76,6 +78,7 @@ impl StorageCall {
             Self::Append => "append",
             Self::Read => "read",
             Self::Acknowledge => "acknowledge",
+            Self::Sync => "sync",
         }
     }
 }

@@ -31,12 +31,13 @@
 //! | `consumer_duration_seconds`, `consumer_batch_messages_count`, `consumer_batch_total_size_byte` | histogram | `partition` | the same of an application's consumer: [`Consumer`] |
 //! | `queue_seconds` | histogram | | the oldest event of a batch, from being accepted to the call that sent it; not of what was stored |
 //! | `latency_seconds` | histogram | | the same to Kafka's acknowledgement |
-//! | `storage_call_seconds` | histogram | `call`, `ok` | `append`, `read`, `acknowledge` of temporary storage |
+//! | `storage_call_seconds` | histogram | `call`, `ok` | `append`, `read`, `acknowledge` of temporary storage; `sync`: forcing to the disk what was appended (of storage that says so) |
 //! | `batches_total` | counter | `reason` | batches gathered, by what made them ready |
 //! | `produce_failures_total` | counter | `kind` | calls of the producer that failed |
 //! | `produce_failed_events_total` | counter | `kind` | events in them |
 //! | `spilled_events_total` | counter | | events put to temporary storage |
 //! | `rejected_events_total` | counter | `reason` | events that were handed back to the application |
+//! | `oversized_events_total` | counter | `limit` | events that were too large: for `max_batch_bytesize` (handed back, and counted as rejected too), or for `kafka` (put to the dead letters) |
 //! | `dead_letters_total` | counter | `kind` | events put to the dead letters |
 //! | `events_accepted_total` | counter | | accepted from the application |
 //! | `events_found_total` | counter | | found in storage at the start |
@@ -45,16 +46,28 @@
 //! | `events_lost_total` | counter | | gone, and reported |
 //! | `events_stored` | gauge | | in temporary storage |
 //! | `events_in_memory` | gauge | | in memory only |
+//! | `events_retried_total` | counter | | sent again after a call that failed, each as often as it was, whether it was stored in between or not |
+//! | `events_replayed_total` | counter | | delivered out of temporary storage: its rate is that of the replay. With a journal, all of them |
 //! | `events_maybe_duplicated_total` | counter | | sent again although Kafka may have had them |
 //! | `events_reconciled_total` | counter | | found in Kafka's log and not sent again |
+//! | `stored_bytes` | gauge | | bytes of the topic's batches in temporary storage |
+//! | `stored_oldest_seconds` | gauge | | how long the oldest of them has been there; 0 if there is none |
 //! | `lanes` | gauge | `state` | lanes that are `starting`, `live`, `locked`, `replaying` |
 //! | `memory_bytes`, `memory_events`, `memory_max_bytes`, `memory_max_events` | gauge | none at all | the memory budget |
 //! | `connected` | gauge | none at all | 1 if the client has reached Kafka |
 //! | `connects_total` | counter | none at all | how often it did after it had not |
+//! | `connect_failures_total` | counter | none at all | how often it tried and could not |
 //! | `storage_up` | gauge | none at all | 1 if temporary storage answers |
 //! | `storage_used_bytes`, `storage_quota_bytes`, `storage_oldest_seconds` | gauge | none at all | what it holds |
 //! | `storage_lost_events_total` | counter | none at all | lost in it through damage |
+//! | `storage_lost_dead_letters_total` | counter | none at all | lost in the same way |
+//! | `storage_salvaged_records_total` | counter | none at all | batches and dead letters saved out of what was damaged |
 //! | `panics_total` | counter | none at all | panics of code that is not the batcher's, contained |
+//! | `reports_dropped_total` | counter | none at all | reports for which the error notifier was too slow |
+//! | `client_queued_messages`, `client_queued_bytes` | gauge | none at all | what the client has and is not answered yet |
+//! | `client_broker_up`, `client_broker_requests` | gauge | `broker` | whether there is a connection to this broker; requests that wait to be sent or answered |
+//! | `client_broker_rtt_seconds`, `client_broker_throttle_seconds`, `client_broker_queue_seconds` | gauge | `broker`, `stat` | round trips, waits for quotas, and time in the client's queue in the last seconds; `mean`, `p50`, `p99`, `max` |
+//! | `client_broker_sent_bytes_total`, `client_broker_received_bytes_total`, `client_broker_errors_total`, `client_broker_timeouts_total`, `client_broker_retries_total`, `client_broker_connects_total`, `client_broker_disconnects_total` | counter | `broker` | since the client was started |
 //!
 //! Those from `events_accepted_total` on are set together, from one [`Snapshot`](kafka_batcher_core::Snapshot), whenever the endpoint is asked
 //! (or by [`Recorded::publish`]), so that they add up in every scrape:
@@ -62,6 +75,8 @@
 //!
 //! **Cardinality**: the histograms with `partition` have a series a topic and partition and bucket; switch that label off with
 //! [`Options::partition_labels`]. All others grow with the number of topics only.
+//!
+//! Those that begin with `client_` are librdkafka's own statistics and there with that backend only; `broker` is the broker's number.
 //!
 //! Topics whose setting `telemetry` is off show up in none of them.
 //!

@@ -16,6 +16,7 @@ pub(crate) const BATCHES: &str = "batches_total";
 pub(crate) const FAILURES: &str = "produce_failures_total";
 pub(crate) const FAILED_EVENTS: &str = "produce_failed_events_total";
 pub(crate) const SPILLED: &str = "spilled_events_total";
+pub(crate) const OVERSIZED: &str = "oversized_events_total";
 pub(crate) const REJECTED: &str = "rejected_events_total";
 pub(crate) const DEAD_LETTERS: &str = "dead_letters_total";
 
@@ -28,7 +29,11 @@ pub(crate) const LOST: &str = "events_lost_total";
 pub(crate) const STORED: &str = "events_stored";
 pub(crate) const IN_MEMORY: &str = "events_in_memory";
 pub(crate) const MAYBE_DUPLICATED: &str = "events_maybe_duplicated_total";
+pub(crate) const RETRIED: &str = "events_retried_total";
+pub(crate) const REPLAYED: &str = "events_replayed_total";
 pub(crate) const RECONCILED: &str = "events_reconciled_total";
+pub(crate) const STORED_BYTES: &str = "stored_bytes";
+pub(crate) const STORED_OLDEST: &str = "stored_oldest_seconds";
 pub(crate) const LANES: &str = "lanes";
 
 pub(crate) const MEMORY_BYTES: &str = "memory_bytes";
@@ -37,12 +42,31 @@ pub(crate) const MEMORY_MAX_BYTES: &str = "memory_max_bytes";
 pub(crate) const MEMORY_MAX_EVENTS: &str = "memory_max_events";
 pub(crate) const CONNECTED: &str = "connected";
 pub(crate) const CONNECTS: &str = "connects_total";
+pub(crate) const CONNECT_FAILURES: &str = "connect_failures_total";
 pub(crate) const STORAGE_UP: &str = "storage_up";
 pub(crate) const STORAGE_USED: &str = "storage_used_bytes";
 pub(crate) const STORAGE_QUOTA: &str = "storage_quota_bytes";
 pub(crate) const STORAGE_OLDEST: &str = "storage_oldest_seconds";
 pub(crate) const STORAGE_LOST: &str = "storage_lost_events_total";
+pub(crate) const STORAGE_LOST_DEAD: &str = "storage_lost_dead_letters_total";
+pub(crate) const STORAGE_SALVAGED: &str = "storage_salvaged_records_total";
 pub(crate) const PANICS: &str = "panics_total";
+pub(crate) const REPORTS_DROPPED: &str = "reports_dropped_total";
+
+pub(crate) const CLIENT_MESSAGES: &str = "client_queued_messages";
+pub(crate) const CLIENT_BYTES: &str = "client_queued_bytes";
+pub(crate) const BROKER_UP: &str = "client_broker_up";
+pub(crate) const BROKER_REQUESTS: &str = "client_broker_requests";
+pub(crate) const BROKER_SENT: &str = "client_broker_sent_bytes_total";
+pub(crate) const BROKER_RECEIVED: &str = "client_broker_received_bytes_total";
+pub(crate) const BROKER_ERRORS: &str = "client_broker_errors_total";
+pub(crate) const BROKER_TIMEOUTS: &str = "client_broker_timeouts_total";
+pub(crate) const BROKER_RETRIES: &str = "client_broker_retries_total";
+pub(crate) const BROKER_CONNECTS: &str = "client_broker_connects_total";
+pub(crate) const BROKER_DISCONNECTS: &str = "client_broker_disconnects_total";
+pub(crate) const BROKER_ROUND_TRIP: &str = "client_broker_rtt_seconds";
+pub(crate) const BROKER_THROTTLE: &str = "client_broker_throttle_seconds";
+pub(crate) const BROKER_QUEUE: &str = "client_broker_queue_seconds";
 
 enum Kind {
     Counter,
@@ -67,6 +91,7 @@ const TABLE: &[(&str, Kind, Unit, &str)] = &[
     (FAILURES, Counter, Unit::Count, "Calls of the producer that failed"),
     (FAILED_EVENTS, Counter, Unit::Count, "Events in calls of the producer that failed"),
     (SPILLED, Counter, Unit::Count, "Events put to temporary storage"),
+    (OVERSIZED, Counter, Unit::Count, "Events that are too large, by whose limit"),
     (REJECTED, Counter, Unit::Count, "Events handed back to the application"),
     (DEAD_LETTERS, Counter, Unit::Count, "Events put to the dead letters, by why"),
     (ACCEPTED, Counter, Unit::Count, "Events accepted from the application"),
@@ -78,7 +103,11 @@ const TABLE: &[(&str, Kind, Unit, &str)] = &[
     (STORED, Gauge, Unit::Count, "Events in temporary storage"),
     (IN_MEMORY, Gauge, Unit::Count, "Events in memory only"),
     (MAYBE_DUPLICATED, Counter, Unit::Count, "Events sent again although Kafka may have had them"),
+    (RETRIED, Counter, Unit::Count, "Events sent again after a call that failed"),
+    (REPLAYED, Counter, Unit::Count, "Events delivered out of temporary storage"),
     (RECONCILED, Counter, Unit::Count, "Events found in Kafka's log and not sent again"),
+    (STORED_BYTES, Gauge, Unit::Bytes, "Bytes of batches in temporary storage"),
+    (STORED_OLDEST, Gauge, Unit::Seconds, "How long the oldest stored batch of the topic has been stored"),
     (LANES, Gauge, Unit::Count, "Lanes by what they are at"),
     (MEMORY_BYTES, Gauge, Unit::Bytes, "Bytes of the memory budget that are taken"),
     (MEMORY_EVENTS, Gauge, Unit::Count, "Events of the memory budget that are taken"),
@@ -86,12 +115,30 @@ const TABLE: &[(&str, Kind, Unit, &str)] = &[
     (MEMORY_MAX_EVENTS, Gauge, Unit::Count, "The memory budget as a number of events"),
     (CONNECTED, Gauge, Unit::Count, "Whether the client has reached Kafka"),
     (CONNECTS, Counter, Unit::Count, "How often the client reached Kafka after it had not"),
+    (CONNECT_FAILURES, Counter, Unit::Count, "How often the client tried to reach Kafka and could not"),
     (STORAGE_UP, Gauge, Unit::Count, "Whether temporary storage answers"),
     (STORAGE_USED, Gauge, Unit::Bytes, "What temporary storage takes"),
     (STORAGE_QUOTA, Gauge, Unit::Bytes, "What temporary storage may take"),
     (STORAGE_OLDEST, Gauge, Unit::Seconds, "How long the oldest stored batch has been stored"),
     (STORAGE_LOST, Counter, Unit::Count, "Stored events that are lost through damage"),
+    (STORAGE_LOST_DEAD, Counter, Unit::Count, "Stored dead letters that are lost through damage"),
+    (STORAGE_SALVAGED, Counter, Unit::Count, "Stored batches and dead letters saved out of what is damaged"),
     (PANICS, Counter, Unit::Count, "Panics of code that is not the batcher's, contained"),
+    (REPORTS_DROPPED, Counter, Unit::Count, "Reports dropped because the error notifier was too slow"),
+    (CLIENT_MESSAGES, Gauge, Unit::Count, "Records that the client has and that are not answered yet"),
+    (CLIENT_BYTES, Gauge, Unit::Bytes, "Bytes of the records that the client has and that are not answered yet"),
+    (BROKER_UP, Gauge, Unit::Count, "Whether the client has a connection to the broker"),
+    (BROKER_REQUESTS, Gauge, Unit::Count, "Requests that wait to be sent to the broker or answered by it"),
+    (BROKER_SENT, Counter, Unit::Bytes, "Bytes sent to the broker"),
+    (BROKER_RECEIVED, Counter, Unit::Bytes, "Bytes received from the broker"),
+    (BROKER_ERRORS, Counter, Unit::Count, "Requests that could not be sent and answers that could not be read"),
+    (BROKER_TIMEOUTS, Counter, Unit::Count, "Requests the broker did not answer in time"),
+    (BROKER_RETRIES, Counter, Unit::Count, "Requests sent to the broker again"),
+    (BROKER_CONNECTS, Counter, Unit::Count, "Connections established to the broker"),
+    (BROKER_DISCONNECTS, Counter, Unit::Count, "Connections to the broker that ended"),
+    (BROKER_ROUND_TRIP, Gauge, Unit::Seconds, "Time from a request to its answer"),
+    (BROKER_THROTTLE, Gauge, Unit::Seconds, "Time the broker made the client wait for using more than its quota"),
+    (BROKER_QUEUE, Gauge, Unit::Seconds, "Time records waited in the client before they were sent"),
 ];
 
 /// Tells the recorder what each metric means.

@@ -3,6 +3,8 @@
 use kafka_batcher_core::Snapshot;
 use kafka_batcher_core::lane::Link;
 use kafka_batcher_core::snapshot::{LaneState, TopicSnapshot};
+use kafka_batcher_core::statistics::BrokerStatistics;
+use metrics::Label;
 
 use crate::labels::and;
 use crate::names;
@@ -25,7 +27,9 @@ impl Recorded {
         gauge(names::MEMORY_MAX_EVENTS, memory.max_events as f64);
         gauge(names::CONNECTED, f64::from(u8::from(snapshot.link == Link::Up)));
         counter(names::CONNECTS, snapshot.connects);
+        counter(names::CONNECT_FAILURES, snapshot.connect_failures);
         counter(names::PANICS, snapshot.panics);
+        counter(names::REPORTS_DROPPED, snapshot.dropped_reports);
         gauge(names::STORAGE_UP, f64::from(u8::from(snapshot.storage.is_some())));
         if let Some(usage) = &snapshot.storage {
             gauge(names::STORAGE_USED, usage.used as f64);
@@ -34,6 +38,46 @@ impl Recorded {
             }
             gauge(names::STORAGE_OLDEST, usage.oldest.unwrap_or_default().as_secs_f64());
             counter(names::STORAGE_LOST, usage.lost_events);
+            counter(names::STORAGE_LOST_DEAD, usage.lost_dead_letters);
+            counter(names::STORAGE_SALVAGED, usage.salvaged);
+            for topic in snapshot.topics.iter().filter(|topic| topic.telemetry) {
+                let held = usage.topics.get(&topic.topic).cloned().unwrap_or_default();
+                let oldest = held.oldest.unwrap_or_default().as_secs_f64();
+                source.gauge(names::STORED_BYTES, source.topic(&topic.topic)).set(held.bytes as f64);
+                source.gauge(names::STORED_OLDEST, source.topic(&topic.topic)).set(oldest);
+            }
+        }
+        if let Some(client) = &snapshot.client {
+            gauge(names::CLIENT_MESSAGES, client.queued_messages as f64);
+            gauge(names::CLIENT_BYTES, client.queued_bytes as f64);
+            client.brokers.iter().for_each(|broker| self.publish_broker(broker));
+        }
+    }
+
+    fn publish_broker(&self, broker: &BrokerStatistics) {
+        let source = &self.inner.source;
+        let labels = || vec![Label::new("broker", broker.id.to_string())];
+        for (name, value) in [
+            (names::BROKER_SENT, broker.sent_bytes),
+            (names::BROKER_RECEIVED, broker.received_bytes),
+            (names::BROKER_ERRORS, broker.errors),
+            (names::BROKER_TIMEOUTS, broker.timeouts),
+            (names::BROKER_RETRIES, broker.retries),
+            (names::BROKER_CONNECTS, broker.connects),
+            (names::BROKER_DISCONNECTS, broker.disconnects),
+        ] {
+            source.counter(name, labels()).absolute(value);
+        }
+        source.gauge(names::BROKER_UP, labels()).set(f64::from(u8::from(broker.up)));
+        source.gauge(names::BROKER_REQUESTS, labels()).set(broker.requests as f64);
+        for (name, times) in [
+            (names::BROKER_ROUND_TRIP, &broker.round_trip),
+            (names::BROKER_THROTTLE, &broker.throttle),
+            (names::BROKER_QUEUE, &broker.queue),
+        ] {
+            for (word, time) in times.labelled() {
+                source.gauge(name, and(labels(), "stat", word)).set(time.as_secs_f64());
+            }
         }
     }
 
@@ -47,6 +91,8 @@ impl Recorded {
             (names::DELIVERED_BYTES, totals.delivered_bytes),
             (names::DEAD_LETTERED, totals.dead_lettered),
             (names::LOST, totals.lost),
+            (names::RETRIED, totals.retried),
+            (names::REPLAYED, totals.replayed),
             (names::MAYBE_DUPLICATED, totals.maybe_duplicated),
             (names::RECONCILED, totals.reconciled),
         ] {

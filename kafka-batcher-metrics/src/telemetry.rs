@@ -189,10 +189,17 @@ impl Telemetry for Recorded {
     }
 
     fn rejected(&self, topic: &str, reason: &'static str) {
-        self.count(names::REJECTED, &Arc::from(topic), Some(("reason", reason)), 1);
+        let topic = Arc::from(topic);
+        self.count(names::REJECTED, &topic, Some(("reason", reason)), 1);
+        if reason == ErrorKind::TooLarge.as_str() {
+            self.count(names::OVERSIZED, &topic, Some(("limit", "max_batch_bytesize")), 1);
+        }
     }
 
     fn dead_lettered(&self, lane: &LaneId, kind: ErrorKind) {
         self.count(names::DEAD_LETTERS, &lane.topic, Some(("kind", kind.as_str())), 1);
+        if kind == ErrorKind::TooLarge {
+            self.count(names::OVERSIZED, &lane.topic, Some(("limit", "kafka")), 1);
+        }
     }
 }

@@ -367,11 +367,14 @@ impl TempStorage for SledStorage {
         self.read(|engine| {
             let mut usage = StorageUsage::default();
             (usage.used, usage.quota) = (engine.used(), Some(engine.options().quota));
-            usage.lost_events = engine.recovery().lost_events;
             for lane in lane_usage(engine) {
                 let oldest = next(engine, Some(&lane.id), 0)?.map(|stored| age(stored.stored_at));
-                usage.oldest = usage.oldest.max(oldest);
+                usage.add(&lane, oldest);
             }
+            // Looking may have found that something is damaged.
+            let recovery = engine.recovery();
+            (usage.lost_events, usage.lost_dead_letters) = (recovery.lost_events, recovery.lost_dead_letters);
+            usage.salvaged = recovery.salvaged;
             Ok(usage)
         })
         .await

@@ -164,6 +164,7 @@ impl Builder {
             failures,
             topics: OnceLock::new(),
             connects: AtomicU64::new(0),
+            connect_failures: AtomicU64::new(0),
             instance,
         });
         let mut reactors = Vec::new();

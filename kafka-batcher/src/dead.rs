@@ -11,7 +11,6 @@ use kafka_batcher_core::{
 };
 use parking_lot::Mutex;
 
-use crate::reactor::{producer_call, storage_call};
 use crate::shared::Shared;
 
 /// The sinks of one topic's dead letters.
@@ -51,7 +50,7 @@ impl DeadLetters {
                 }
             }
         }
-        storage_call(shared.dead_letter.put(dead)).await
+        shared.storage_call(shared.dead_letter.put(dead)).await
     }
 
     /// Sends a dead record to the dead-letter topic. All of it together takes no longer than `produce_timeout`.
@@ -72,7 +71,7 @@ impl DeadLetters {
         };
         let request = ProduceRequest::new(Arc::clone(topic), dead.topic_partition(partitions), batch);
         let time = left(shared, deadline)?;
-        let sent = producer_call(time, shared.producer.produce(&request, time)).await;
+        let sent = shared.producer_call(time, shared.producer.produce(&request, time)).await;
         let sent = sent.and_then(|result| result.map_err(|failure| failure.error));
         shared.heed(&sent);
         if matches!(&sent, Err(error) if error.kind() == ErrorKind::UnknownTopic) {
@@ -99,7 +98,7 @@ impl DeadLetters {
             && matches!(&counted, Err(error) if error.kind() == ErrorKind::UnknownTopic)
         {
             let time = left(shared, deadline)?;
-            let created = producer_call(time, shared.producer.create_topic(topic, time)).await;
+            let created = shared.producer_call(time, shared.producer.create_topic(topic, time)).await;
             let created = created.and_then(|result| result);
             shared.heed(&created);
             created?;
@@ -118,7 +117,7 @@ impl DeadLetters {
     ) -> Result<NonZeroU32, ProduceError> {
         let time = left(shared, deadline)?.min(shared.timing.connect_timeout);
         let count = shared.producer.partition_count(&topic.topic_name, time);
-        let counted = producer_call(time, count).await.and_then(|result| result);
+        let counted = shared.producer_call(time, count).await.and_then(|result| result);
         shared.heed(&counted);
         counted
     }

@@ -10,7 +10,7 @@ use kafka_batcher_core::{ProduceError, Report, What};
 use tokio::sync::{mpsc, watch};
 
 use crate::contain::contained_async;
-use crate::reactor::{Signal, producer_call};
+use crate::reactor::Signal;
 use crate::shared::Shared;
 
 /// How an attempt to connect ended.
@@ -56,7 +56,10 @@ impl Manager {
             let next = self.machine.poll_timeout();
             tokio::select! {
                 Some(kind) = self.failures.recv() => self.machine.failed(kind, self.shared.clock.now()),
-                Some(result) = self.answers.recv() => self.machine.connected(result, self.shared.clock.now()),
+                Some(result) = self.answers.recv() => {
+                    self.shared.connect_failures.fetch_add(u64::from(result.is_err()), Relaxed);
+                    self.machine.connected(result, self.shared.clock.now());
+                }
                 () = self.shared.clock.sleep_until(next) => {}
             }
         }
@@ -68,7 +71,7 @@ impl Manager {
                 let (shared, answer) = (Arc::clone(&self.shared), self.answer.clone());
                 self.shared.runtime.spawn(async move {
                     let timeout = shared.timing.connect_timeout;
-                    let result = producer_call(timeout, shared.producer.connect(timeout)).await;
+                    let result = shared.producer_call(timeout, shared.producer.connect(timeout)).await;
                     // The manager is gone only when the batcher is.
                     answer.send(result.and_then(|result| result)).ok();
                 });

@@ -8,7 +8,7 @@ use kafka_batcher_core::lane::{Lane, Link};
 use kafka_batcher_core::snapshot::{LaneSnapshot, Memory, Observe, Snapshot, TopicSnapshot};
 use tokio::sync::watch;
 
-use crate::contain::contained_async;
+use crate::contain::contained;
 use crate::shared::Shared;
 use crate::topic::Topic;
 
@@ -35,10 +35,16 @@ pub(crate) async fn snapshot(shared: &Shared, link: &watch::Receiver<Link>) -> S
     let mut snapshot = Snapshot::new(Memory::new(bytes, max_bytes, events, max_events));
     snapshot.link = *link.borrow();
     snapshot.connects = shared.connects.load(Ordering::Relaxed);
-    snapshot.panics = shared.notify.panics();
+    snapshot.connect_failures = shared.connect_failures.load(Ordering::Relaxed);
     snapshot.durable = shared.storage.is_durable();
     snapshot.topics = shared.topics().map(|topic| topic_snapshot(&topic)).collect();
-    snapshot.storage = contained_async(shared.storage.usage()).await.ok().and_then(Result::ok);
+    snapshot.storage = shared.storage_call(shared.storage.usage()).await.ok();
+    snapshot.client = contained(|| shared.producer.statistics()).unwrap_or_else(|_| {
+        shared.notify.panicked();
+        None
+    });
+    snapshot.panics = shared.notify.panics();
+    snapshot.dropped_reports = shared.notify.dropped();
     snapshot
 }
 

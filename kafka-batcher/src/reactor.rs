@@ -8,7 +8,6 @@ use std::future::Future;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use kafka_batcher_core::collector::{Collector, CollectorAction};
 use kafka_batcher_core::lane::{Action, Event, FlightId, Link, Origin};
@@ -17,7 +16,7 @@ use kafka_batcher_core::receipt::Tickets;
 use kafka_batcher_core::shard::Shard;
 use kafka_batcher_core::{
     Batch, ErrorKind, FlushReason, LaneId, Moment, Persistence, ProduceError, ProduceFailure, ProduceRequest,
-    Report, Search, StorageCall, StorageError, What,
+    Report, Search, StorageCall, What,
 };
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -50,9 +49,6 @@ pub(crate) enum Signal {
     /// Nothing is left to do.
     Stop,
 }
-
-/// A producer that has not answered so long after its deadline is given up on.
-const GRACE: Duration = Duration::from_secs(5);
 
 pub(crate) struct Reactor {
     topic: Arc<Topic>,
@@ -250,7 +246,7 @@ impl Reactor {
                     (Arc::clone(&self.topic), entry.batch.len(), entry.batch.byte_len());
                 self.answer(cell, lane, async move {
                     let append = topic.shared.storage.append(&id, entry);
-                    let stored = topic.timed(StorageCall::Append, storage_call(append)).await;
+                    let stored = topic.timed(StorageCall::Append, topic.shared.storage_call(append)).await;
                     if stored.is_ok() {
                         topic.shared.telemetry(&topic.config, |t| t.stored(&id, events, bytes));
                     }
@@ -261,7 +257,7 @@ impl Reactor {
                 let topic = Arc::clone(&self.topic);
                 self.answer(cell, lane, async move {
                     let read = topic.shared.storage.next_few(&id, after, max_bytes);
-                    Event::Recovered(topic.timed(StorageCall::Read, storage_call(read)).await)
+                    Event::Recovered(topic.timed(StorageCall::Read, topic.shared.storage_call(read)).await)
                 });
             }
             Action::Acknowledge(entry) => {
@@ -271,7 +267,9 @@ impl Reactor {
                 let acknowledge = async move {
                     // The next acknowledgement covers this one; if it is the last, its batch is a duplicate later.
                     let call = topic.shared.storage.acknowledge(&id, entry);
-                    if let Err(error) = topic.timed(StorageCall::Acknowledge, storage_call(call)).await {
+                    if let Err(error) =
+                        topic.timed(StorageCall::Acknowledge, topic.shared.storage_call(call)).await
+                    {
                         tracing::warn!(target: "kafka_batcher", lane = %id, %error, "a delivered batch could not be removed from storage");
                     }
                 };
@@ -322,7 +320,7 @@ impl Reactor {
                 ProduceRequest::new(Arc::clone(&topic.config), id.partition.unwrap_or_default(), batch);
             let timeout = shared.timing.produce_timeout;
             let start = shared.clock.now();
-            let result = producer_call(timeout, shared.producer.produce(&request, timeout)).await;
+            let result = shared.producer_call(timeout, shared.producer.produce(&request, timeout)).await;
             let end = shared.clock.now();
             let took = end.since(start);
             // Nobody answered: it is not known what was written.
@@ -349,7 +347,8 @@ impl Reactor {
         let topic = Arc::clone(&self.topic);
         self.answer(cell, lane, async move {
             let timeout = topic.shared.timing.produce_timeout;
-            let result = producer_call(timeout, topic.shared.producer.search(&search, timeout)).await;
+            let result =
+                topic.shared.producer_call(timeout, topic.shared.producer.search(&search, timeout)).await;
             let result = result.and_then(|result| result);
             topic.shared.heed(&result);
             Event::Searched { flight, result }
@@ -441,13 +440,13 @@ impl Reactor {
         match action {
             CollectorAction::CountPartitions => drop(topic.shared.runtime.clone().spawn(async move {
                 let count = topic.shared.producer.partition_count(&topic.config.topic_name, timeout);
-                let counted = producer_call(timeout, count).await.and_then(|result| result);
+                let counted = topic.shared.producer_call(timeout, count).await.and_then(|result| result);
                 topic.shared.heed(&counted);
                 topic.signal(Signal::Counted(counted));
             })),
             CollectorAction::CreateTopic => drop(topic.shared.runtime.clone().spawn(async move {
                 let create = topic.shared.producer.create_topic(&topic.config, timeout);
-                let created = producer_call(timeout, create).await.and_then(|result| result);
+                let created = topic.shared.producer_call(timeout, create).await.and_then(|result| result);
                 topic.shared.heed(&created);
                 topic.signal(Signal::Created(created));
             })),
@@ -532,26 +531,4 @@ impl Reactor {
 
 fn earliest(a: Option<Moment>, b: Option<Moment>) -> Option<Moment> {
     a.into_iter().chain(b).min()
-}
-
-/// Calls storage; a panic in it is an error like others.
-pub(crate) async fn storage_call<T>(
-    call: impl Future<Output = Result<T, StorageError>>,
-) -> Result<T, StorageError> {
-    contained_async(call)
-        .await
-        .unwrap_or_else(|panic| Err(StorageError::Failed(format!("it panicked: {panic}"))))
-}
-
-/// Calls the producer; a panic in it, or no answer long after its time, is an error.
-pub(crate) async fn producer_call<T>(
-    timeout: Duration,
-    call: impl Future<Output = T>,
-) -> Result<T, ProduceError> {
-    let error = |message: String| ProduceError::new(ErrorKind::Transient, message);
-    match tokio::time::timeout(timeout + GRACE, contained_async(call)).await {
-        Ok(Ok(answer)) => Ok(answer),
-        Ok(Err(panic)) => Err(error(format!("the producer panicked: {panic}"))),
-        Err(_) => Err(error(format!("the producer did not answer within {:?}", timeout + GRACE))),
-    }
 }

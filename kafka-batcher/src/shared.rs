@@ -3,19 +3,23 @@
 use std::fmt;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock, Weak};
+use std::time::Duration;
 
 use kafka_batcher_core::budget::Budget;
 use kafka_batcher_core::config::{Timing, TopicConfig};
 use kafka_batcher_core::{
-    DeadLetter, ErrorKind, ProduceError, Producer, Report, Telemetry, TempStorage, What,
+    DeadLetter, ErrorKind, ProduceError, Producer, Report, StorageError, Telemetry, TempStorage, What,
 };
 use tokio::runtime::Handle;
 use tokio::sync::{Notify as Wakeup, mpsc};
 
 use crate::clock::Clock;
-use crate::contain::contained;
+use crate::contain::{contained, contained_async};
 use crate::notify::Notify;
 use crate::topic::Topic;
+
+/// A producer that has not answered so long after its deadline is given up on.
+const GRACE: Duration = Duration::from_secs(5);
 
 pub(crate) struct Shared {
     pub(crate) timing: Timing,
@@ -35,6 +39,8 @@ pub(crate) struct Shared {
     pub(crate) topics: OnceLock<Vec<Weak<Topic>>>,
     /// How often the client reached Kafka after it had not.
     pub(crate) connects: AtomicU64,
+    /// How often it could not.
+    pub(crate) connect_failures: AtomicU64,
     /// Random for each batcher: names it in sequence headers.
     pub(crate) instance: [u8; 16],
 }
@@ -65,6 +71,34 @@ impl Shared {
         if let Err(error) = result {
             // The manager is gone only when the batcher is.
             self.failures.send(error.kind()).ok();
+        }
+    }
+
+    /// Calls storage; a panic in it is an error like others.
+    pub(crate) async fn storage_call<T>(
+        &self,
+        call: impl Future<Output = Result<T, StorageError>>,
+    ) -> Result<T, StorageError> {
+        contained_async(call).await.unwrap_or_else(|panic| {
+            self.notify.panicked();
+            Err(StorageError::Failed(format!("it panicked: {panic}")))
+        })
+    }
+
+    /// Calls the producer; a panic in it, or no answer long after its time, is an error.
+    pub(crate) async fn producer_call<T>(
+        &self,
+        timeout: Duration,
+        call: impl Future<Output = T>,
+    ) -> Result<T, ProduceError> {
+        let error = |message: String| ProduceError::new(ErrorKind::Transient, message);
+        match tokio::time::timeout(timeout + GRACE, contained_async(call)).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(panic)) => {
+                self.notify.panicked();
+                Err(error(format!("the producer panicked: {panic}")))
+            }
+            Err(_) => Err(error(format!("the producer did not answer within {:?}", timeout + GRACE))),
         }
     }
 

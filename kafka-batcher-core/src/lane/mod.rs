@@ -243,6 +243,10 @@ pub struct LaneStats {
     pub turned_back: u64,
     /// Attempts to send a batch that failed, as a number of attempts.
     pub failures: u64,
+    /// Sent again after a call that failed: each as often as it was.
+    pub retried: u64,
+    /// Delivered out of storage: out of the lane's own, or out of that of the lane without a partition.
+    pub replayed: u64,
     /// Sent again although Kafka may have had them: each may be a duplicate.
     pub maybe_duplicated: u64,
     /// Found in Kafka's log, and therefore not sent again; they count as delivered, too.
@@ -377,6 +381,8 @@ pub struct Lane {
     link: Link,
     /// The last attempt failed: the next one is not before then.
     failing: Option<Moment>,
+    /// What is sent next was sent before, in vain, whether it went through storage since or not.
+    retrying: bool,
     backoff: Backoff,
 
     abandoned: bool,
@@ -428,6 +434,7 @@ impl Lane {
             dead_pause: None,
             link: Link::Unknown,
             failing: None,
+            retrying: false,
             backoff: backoff(2),
             abandoned: false,
             turned_back: 0,

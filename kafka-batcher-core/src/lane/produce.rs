@@ -70,6 +70,10 @@ impl Lane {
                 None => self.send_unseen(&mut held),
             }
         }
+        let again = std::mem::take(&mut self.retrying) || held.attempts > 0;
+        if again && self.id.partition.is_some() {
+            self.stats.retried += held.events();
+        }
         held.attempts = held.attempts.saturating_add(1);
         if held.entry.is_none() {
             self.full = None; // nothing has to be stored now
@@ -155,6 +159,7 @@ impl Lane {
     ) {
         let events = indexes.len() as u64;
         self.stats.delivered += events;
+        self.count_replayed(held, events);
         if held.entry.is_some() {
             self.stats.stored = self.stats.stored.saturating_sub(events);
         }
@@ -162,6 +167,12 @@ impl Lane {
         if let (Some(tickets), Some(partition)) = (&held.tickets, self.id.partition) {
             let offset = |index| base_offset.map(|base| base + i64::from(index));
             tickets.resolve(indexes, |index| Outcome::Delivered { partition, offset: offset(index) });
+        }
+    }
+
+    fn count_replayed(&mut self, held: &Held, events: u64) {
+        if held.entry.is_some() || held.origin.is_stored {
+            self.stats.replayed += events;
         }
     }
 
@@ -192,6 +203,7 @@ impl Lane {
             ErrorKind::Transient | ErrorKind::Fatal => self.failing = Some(self.backoff.next(now)),
             ErrorKind::Denied | ErrorKind::UnknownTopic => self.failing = Some(self.backoff.longest(now)),
         }
+        self.retrying = true;
         self.report(What::ProduceFailed(kind), held.events(), message);
         self.hold_back(held).into_iter().collect()
     }
@@ -250,6 +262,7 @@ impl Lane {
     /// Settles these records, but not their receipts, and gives the others.
     pub(super) fn without(&mut self, held: Held, delivered: &[u32]) -> Option<Held> {
         self.stats.delivered += delivered.len() as u64;
+        self.count_replayed(&held, delivered.len() as u64);
         if held.entry.is_some() {
             self.stats.stored = self.stats.stored.saturating_sub(delivered.len() as u64);
         }

@@ -394,7 +394,8 @@ fn a_replay_that_fails_is_read_again_later_and_waits_longer_each_time() {
         now = play.timeout();
     }
     assert!(waits.is_sorted() && waits[3] >= 400, "{waits:?}");
-    assert_eq!(play.lane.stats().stored, 2);
+    let stats = play.lane.stats();
+    assert_eq!((stats.stored, stats.retried, stats.replayed), (2, 8, 0));
 }
 
 #[test]
@@ -404,6 +405,15 @@ fn kafka_is_tried_at_once_when_the_connection_comes_back() {
     assert_eq!(play.does(3), NOTHING);
     play.lane.handle(Event::Link(Link::Up), at(4));
     assert_eq!(play.does(4), ["recover"], "long before the back-off is over");
+    play.recovered(1, 4);
+    assert_eq!(play.does(4), ["produce a"]);
+    play.delivered(5);
+    let stats = play.lane.stats();
+    assert_eq!(
+        (stats.retried, stats.replayed),
+        (1, 1),
+        "sent again, though with a new link and out of storage"
+    );
 }
 
 // Timeout, unknown outcome.
@@ -506,6 +516,7 @@ fn a_batch_too_large_is_halved_and_sent_in_order_and_a_single_record_goes_to_the
     play.delivered(9);
     let stats = play.lane.stats();
     assert_eq!((stats.delivered, stats.dead_lettered, stats.lost), (3, 1, 0));
+    assert_eq!((stats.retried, stats.replayed), (5, 0), "a, b c, b, and c");
     assert_eq!(play.reports, [What::DeadLettered(ErrorKind::TooLarge)]);
     assert_eq!(play.attempts, [3], "with all, with c, and alone");
     assert_eq!(play.lane.take_released(), (4, 4));
