@@ -48,6 +48,7 @@ pub mod connection;
 pub mod dead_letter;
 pub mod event;
 pub mod flusher;
+pub mod health;
 pub mod journal;
 pub mod lane;
 pub mod notifier;
@@ -70,6 +71,7 @@ pub use config::{ConfigError, KafkaConfig, TopicConfig, TopicSettings};
 pub use dead_letter::{DeadLetter, DeadRecord, MemoryDeadLetters};
 pub use event::{Event, EventError, EventRef, Json, Payload};
 pub use flusher::{BatchFlusher, NeverFlush};
+pub use health::{Health, Obstacle};
 pub use notifier::{ErrorNotifier, NoNotifier, Report, What};
 pub use partition::{PartitionStrategy, Partitioner};
 pub use producer::{
@@ -79,7 +81,7 @@ pub use producer::{
 pub use receipt::{Outcome, Receipt};
 pub use record::{Header, HeaderRef, Headers, HeadersRef, Record, RecordRef, ToHeaders};
 pub use search::{Found, Search};
-pub use snapshot::{Health, LaneState, Observe, Snapshot};
+pub use snapshot::{LaneState, Observe, Snapshot};
 pub use statistics::ClientStatistics;
 pub use storage::{EntryId, LaneId, LaneUsage, MemoryStorage, StorageError, StoredBatch, TempStorage};
 pub use telemetry::{NoTelemetry, StorageCall, Telemetry};

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use crate::collector::CollectorState;
+use crate::health::Obstacle;
 use crate::lane::{Lane, LaneStats, Link};
 use crate::statistics::ClientStatistics;
 use crate::storage::{LaneId, StorageUsage};
@@ -15,6 +16,11 @@ use crate::storage::{LaneId, StorageUsage};
 pub trait Observe: Send + Sync + fmt::Debug {
     /// How things are now; `None` when the batcher is gone. Takes the locks of all lanes of a topic for a moment, so that its figures belong together.
     async fn snapshot(&self) -> Option<Snapshot>;
+
+    /// Whether the batcher is there and would answer: what a liveness check asks. It must not wait for Kafka or storage.
+    async fn is_alive(&self) -> bool {
+        self.snapshot().await.is_some()
+    }
 }
 
 /// A batcher at one moment.
@@ -75,6 +81,10 @@ pub struct TopicSnapshot {
     pub state: CollectorState,
     /// Whether it is to show up in metrics: its setting `telemetry`.
     pub telemetry: bool,
+    /// Why new events are refused or held up now, if they are.
+    pub obstacle: Option<Obstacle>,
+    /// Whether events have to be in storage before they count as accepted.
+    pub journal: bool,
     /// Events, from all its lanes.
     pub totals: Totals,
     /// Its lanes; the one without a partition first.
@@ -86,7 +96,7 @@ impl TopicSnapshot {
     #[must_use]
     pub fn new(topic: Arc<str>, state: CollectorState, routed: u64, lanes: Vec<LaneSnapshot>) -> Self {
         let totals = Totals::of(&lanes, routed);
-        Self { topic, state, telemetry: true, totals, lanes }
+        Self { topic, state, telemetry: true, obstacle: None, journal: false, totals, lanes }
     }
 }
 
@@ -203,42 +213,6 @@ impl LaneState {
     }
 }
 
-/// Whether a batcher can do its work, for those who ask before sending events its way.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Health {
-    /// The client has reached Kafka.
-    pub connected: bool,
-    /// Temporary storage answers, and has room.
-    pub storage: bool,
-    /// Each topic: its name, the state of its collector, and how many of its lanes are locked or replaying.
-    pub topics: Vec<TopicHealth>,
-}
-
-/// Whether a topic can do its work.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct TopicHealth {
-    /// The topic.
-    pub topic: Arc<str>,
-    /// How far its collector is.
-    pub state: CollectorState,
-    /// Lanes for which Kafka is not there.
-    pub locked: usize,
-    /// Lanes that send what is stored.
-    pub replaying: usize,
-    /// Events in temporary storage.
-    pub stored: u64,
-}
-
-impl Health {
-    /// Whether events are accepted without being refused or held up: Kafka is there, or storage has room.
-    #[must_use]
-    pub const fn is_ready(&self) -> bool {
-        self.connected || self.storage
-    }
-}
-
 impl Snapshot {
     /// A snapshot without topics, of a batcher that has not connected yet.
     #[must_use]
@@ -254,28 +228,6 @@ impl Snapshot {
             durable: false,
             panics: 0,
             dropped_reports: 0,
-        }
-    }
-
-    /// What it means for somebody who asks whether all is well.
-    #[must_use]
-    pub fn health(&self) -> Health {
-        let room = |usage: &StorageUsage| usage.quota.is_none_or(|quota| usage.used < quota);
-        let in_state = |topic: &TopicSnapshot, state| topic.lanes.iter().filter(|l| l.state == state).count();
-        Health {
-            connected: self.link == Link::Up,
-            storage: self.storage.as_ref().is_some_and(room),
-            topics: self
-                .topics
-                .iter()
-                .map(|topic| TopicHealth {
-                    topic: Arc::clone(&topic.topic),
-                    state: topic.state,
-                    locked: in_state(topic, LaneState::Locked),
-                    replaying: in_state(topic, LaneState::Replaying),
-                    stored: topic.totals.stored,
-                })
-                .collect(),
         }
     }
 }

@@ -89,6 +89,8 @@ mod options;
 #[cfg(feature = "prometheus")]
 pub mod prometheus;
 mod publish;
+#[cfg(feature = "prometheus")]
+mod readiness;
 mod telemetry;
 
 pub use consumer::Consumer;

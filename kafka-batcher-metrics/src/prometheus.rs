@@ -10,9 +10,9 @@ use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue};
 use hyper::service::service_fn;
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{Method, Request, Response, StatusCode, Uri};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use kafka_batcher_core::snapshot::{Health, Observe};
+use kafka_batcher_core::{Health, Observe};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tokio::net::TcpListener;
 use tokio::sync::{Mutex, Semaphore};
@@ -20,6 +20,7 @@ use tokio::task::{AbortHandle, JoinSet};
 
 use crate::names;
 use crate::options::{Options, OptionsError, buckets};
+use crate::readiness;
 use crate::telemetry::Recorded;
 
 /// Connections served at once; more wait.
@@ -90,8 +91,12 @@ impl Exporter {
         self.handle.render()
     }
 
-    /// Serves `/metrics`, `/healthz` (200 as long as the batcher lives) and `/readyz` (200 while events are accepted,
-    /// otherwise 503; the body tells the state of each topic), until the server is dropped.
+    /// Serves these until the server is dropped:
+    ///
+    /// * `/metrics`
+    /// * `/healthz`: 200 as long as the batcher lives, whatever Kafka and storage are at; 503 when it has ended
+    /// * `/readyz`: 200 while events of all topics are accepted without being refused or held up
+    ///   ([`Health::is_ready`]), otherwise 503. The body says why, and what each topic is at; as JSON with `/readyz?format=json`
     ///
     /// Port 0 is any that is free. Has to be called within a tokio runtime.
     ///
@@ -185,31 +190,24 @@ async fn answer(
     }
     match request.uri().path() {
         "/metrics" => text(StatusCode::OK, exporter.render(observer).await),
-        "/healthz" => match observer.snapshot().await {
-            Some(_) => text(StatusCode::OK, "alive\n".to_owned()),
-            None => text(StatusCode::SERVICE_UNAVAILABLE, "ended\n".to_owned()),
-        },
-        "/readyz" => match observer.snapshot().await.map(|snapshot| snapshot.health()) {
-            Some(health) if health.is_ready() => text(StatusCode::OK, describe(&health)),
-            Some(health) => text(StatusCode::SERVICE_UNAVAILABLE, describe(&health)),
-            None => text(StatusCode::SERVICE_UNAVAILABLE, "ended\n".to_owned()),
-        },
+        "/healthz" if observer.is_alive().await => text(StatusCode::OK, "alive\n".to_owned()),
+        "/healthz" => text(StatusCode::SERVICE_UNAVAILABLE, "ended\n".to_owned()),
+        "/readyz" => readiness(observer.snapshot().await.map(|snapshot| snapshot.health()), request.uri()),
         _ => text(StatusCode::NOT_FOUND, "there are /metrics, /healthz and /readyz\n".to_owned()),
     }
 }
 
-/// A line for Kafka, one for storage, and one a topic.
-fn describe(health: &Health) -> String {
-    let word = |good| if good { "yes" } else { "no" };
-    let mut lines = format!("kafka: {}\nstorage: {}\n", word(health.connected), word(health.storage));
-    for topic in &health.topics {
-        let state = format!("{:?}", topic.state).to_lowercase();
-        lines.push_str(&format!(
-            "{}: {state}, {} lanes locked, {} replaying, {} events stored\n",
-            topic.topic, topic.locked, topic.replaying, topic.stored
-        ));
+/// Whether events are taken, and why not; `None` for a batcher that has ended.
+fn readiness(health: Option<Health>, uri: &Uri) -> Response<Full<Bytes>> {
+    let is_ready = health.as_ref().is_some_and(Health::is_ready);
+    let status = if is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    if uri.query().is_some_and(|query| query.split('&').any(|part| part == "format=json")) {
+        let mut response = text(status, format!("{}\n", readiness::json(health.as_ref())));
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        response
+    } else {
+        text(status, readiness::text(health.as_ref()))
     }
-    lines
 }
 
 fn text(status: StatusCode, body: String) -> Response<Full<Bytes>> {

@@ -8,7 +8,7 @@ use kafka_batcher_core::KafkaConfig;
 use kafka_batcher_core::config::TopicConfig;
 use kafka_batcher_core::lane::Link;
 use kafka_batcher_core::shard::Shard;
-use kafka_batcher_core::snapshot::{Health, Snapshot};
+use kafka_batcher_core::{Health, Snapshot};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;

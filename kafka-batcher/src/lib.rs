@@ -57,9 +57,9 @@ pub use kafka_batcher_core::config::{
 pub use kafka_batcher_core::{
     Batch, BatchFlusher, ConfigError, DeadLetter, DeadRecord, Denial, ErrorKind, ErrorNotifier, Event,
     EventError, EventRef, FlushReason, Headers, Health, Json, KafkaConfig, LaneId, LaneState,
-    MemoryDeadLetters, MemoryProducer, MemoryStorage, Observe, Outcome, PartitionStrategy, Partitioner,
-    Payload, Producer, Receipt, Record, RecordRef, Report, Snapshot, Telemetry, TempStorage, TopicConfig,
-    TopicSettings, What,
+    MemoryDeadLetters, MemoryProducer, MemoryStorage, Observe, Obstacle, Outcome, PartitionStrategy,
+    Partitioner, Payload, Producer, Receipt, Record, RecordRef, Report, Snapshot, Telemetry, TempStorage,
+    TopicConfig, TopicSettings, What,
 };
 /// Metrics, and an endpoint for Prometheus.
 ///

@@ -2,15 +2,23 @@
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use async_trait::async_trait;
+use kafka_batcher_core::Obstacle;
+use kafka_batcher_core::config::Durability;
 use kafka_batcher_core::lane::{Lane, Link};
+use kafka_batcher_core::shard::Shard;
 use kafka_batcher_core::snapshot::{LaneSnapshot, Memory, Observe, Snapshot, TopicSnapshot};
+use parking_lot::MutexGuard;
 use tokio::sync::watch;
 
 use crate::contain::contained;
 use crate::shared::Shared;
 use crate::topic::Topic;
+
+/// How long storage may take to say what it holds; after that it counts as not answering.
+const USAGE_TIME: Duration = Duration::from_secs(2);
 
 /// Gives [`Snapshot`]s of a batcher. Cheap to clone; does not keep the batcher or its storage.
 #[derive(Clone, Debug)]
@@ -25,6 +33,13 @@ impl Observe for Observer {
         let shared = self.shared.upgrade()?;
         Some(snapshot(&shared, &self.link).await)
     }
+
+    async fn is_alive(&self) -> bool {
+        let Some(shared) = self.shared.upgrade() else { return false };
+        // Somebody who holds one for ever keeps this from answering, as he keeps everything else.
+        shared.topics().for_each(|topic| topic.cells().iter().for_each(|cell| drop(cell.shard.lock())));
+        true
+    }
 }
 
 pub(crate) async fn snapshot(shared: &Shared, link: &watch::Receiver<Link>) -> Snapshot {
@@ -38,7 +53,8 @@ pub(crate) async fn snapshot(shared: &Shared, link: &watch::Receiver<Link>) -> S
     snapshot.connect_failures = shared.connect_failures.load(Ordering::Relaxed);
     snapshot.durable = shared.storage.is_durable();
     snapshot.topics = shared.topics().map(|topic| topic_snapshot(&topic)).collect();
-    snapshot.storage = shared.storage_call(shared.storage.usage()).await.ok();
+    let usage = shared.storage_call(shared.storage.usage());
+    snapshot.storage = tokio::time::timeout(USAGE_TIME, usage).await.ok().and_then(Result::ok);
     snapshot.client = contained(|| shared.producer.statistics()).unwrap_or_else(|_| {
         shared.notify.panicked();
         None
@@ -62,9 +78,26 @@ fn topic_snapshot(topic: &Topic) -> TopicSnapshot {
             shards.iter().flat_map(|shard| shard.lanes()).map(LaneSnapshot::of).collect();
         let locked = shards.iter().skip(1).flat_map(|shard| shard.lanes()).any(Lane::is_locked);
         let state = topic.state.lock()[usize::from(locked)];
+        let obstacle = obstacle(topic, &shards);
         let name = Arc::clone(&topic.config.topic_name);
         let mut snapshot = TopicSnapshot::new(name, state, routed, lanes);
         snapshot.telemetry = topic.config.telemetry;
+        snapshot.journal = topic.config.durability == Durability::Journal;
+        snapshot.obstacle = obstacle;
         return snapshot;
     }
+}
+
+/// Why new events are refused or held up where they go to now, if they are.
+fn obstacle(topic: &Topic, shards: &[MutexGuard<'_, Shard>]) -> Option<Obstacle> {
+    let routes = topic.routes.current();
+    if routes.closed {
+        return Some(Obstacle::Closed);
+    }
+    if !routes.direct && topic.config.partition_strategy.needs_typed_event() {
+        return Some(Obstacle::Starting);
+    }
+    let (unassigned, partitions) = shards.split_at(1.min(shards.len()));
+    let targets = if routes.direct { partitions } else { unassigned };
+    targets.iter().flat_map(|shard| shard.lanes()).find_map(Lane::obstacle)
 }

@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use kafka_batcher::{ErrorKind, KafkaBatcher, KafkaConfig, MemoryProducer, Telemetry, TopicSettings};
+use kafka_batcher::{
+    Durability, ErrorKind, KafkaBatcher, KafkaConfig, MemoryProducer, OnUnavailable, Telemetry, TopicSettings,
+};
 use kafka_batcher_metrics::Options;
 use kafka_batcher_metrics::prometheus::{Exporter, Server};
-use kafka_batcher_testkit::scripted::{ScriptedProducer, Step};
+use kafka_batcher_testkit::scripted::{Call, ScriptedProducer, ScriptedStorage, Step, StorageStep};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -192,11 +194,102 @@ async fn health_is_told_and_other_paths_are_not_there() {
     assert_eq!(get(&server, "/healthz").await, ("HTTP/1.1 200 OK".to_owned(), "alive\n".to_owned()));
     let (status, body) = get(&server, "/readyz").await;
     assert_eq!(status, "HTTP/1.1 200 OK");
-    assert_eq!(body, "kafka: yes\nstorage: yes\nt: ready, 0 lanes locked, 0 replaying, 0 events stored\n");
+    let lines: Vec<_> = body.lines().collect();
+    assert_eq!((lines[0], lines[1]), ("ready", "kafka: reached"));
+    assert!(lines[2].starts_with("storage: in memory, 0 events, 0 bytes"), "{body}");
+    assert_eq!(lines[3..], ["t: ready, 0 lanes locked, 0 replaying, 0 events stored"]);
     assert_eq!(get(&server, "/secrets").await.0, "HTTP/1.1 404 Not Found");
     assert!(batcher.shutdown(Duration::from_secs(5)).await.is_complete());
-    assert_eq!(get(&server, "/healthz").await.0, "HTTP/1.1 503 Service Unavailable");
+    for path in ["/healthz", "/readyz", "/readyz?format=json"] {
+        assert_eq!(get(&server, path).await.0, "HTTP/1.1 503 Service Unavailable", "{path}");
+    }
     assert_eq!(get(&server, "/metrics").await.0, "HTTP/1.1 200 OK", "the last figures stay");
+}
+
+/// Ready or not, and the obstacle of the only topic, from the JSON.
+async fn readiness(server: &Server) -> (bool, Option<String>) {
+    let (status, body) = get(server, "/readyz?format=json").await;
+    let health: serde_json::Value = serde_json::from_str(&body).unwrap();
+    let is_ready = health["ready"].as_bool().unwrap();
+    assert_eq!(status, if is_ready { "HTTP/1.1 200 OK" } else { "HTTP/1.1 503 Service Unavailable" });
+    (is_ready, health["topics"][0]["obstacle"].as_str().map(str::to_owned))
+}
+
+async fn until_readiness(server: &Server, is_ready: bool, obstacle: Option<&str>) {
+    let start = std::time::Instant::now();
+    loop {
+        let now = readiness(server).await;
+        if now == (is_ready, obstacle.map(str::to_owned)) {
+            return;
+        }
+        assert!(start.elapsed() < Duration::from_secs(20), "{now:?} instead of {obstacle:?}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test]
+async fn an_outage_makes_unready_only_who_hands_events_back_and_dead_nobody() {
+    for (what, obstacle) in [(OnUnavailable::Store, None), (OnUnavailable::Reject, Some("unavailable"))] {
+        let kafka = ScriptedProducer::new("t", 1);
+        let config = config(TopicSettings::new("t").on_unavailable(what));
+        let (batcher, server) = served(config, Options::default(), kafka.clone()).await;
+        let collector = batcher.collector("t").unwrap();
+        collector.add("a").await.unwrap();
+        collector.flush().await;
+        until_readiness(&server, true, None).await;
+        kafka.set_up(false);
+        collector.add("b").await.unwrap();
+        let locked = async || get(&server, "/readyz").await.1.contains("\nt: locked, ");
+        let start = std::time::Instant::now();
+        while !locked().await {
+            assert!(start.elapsed() < Duration::from_secs(20));
+        }
+        assert_eq!(readiness(&server).await, (obstacle.is_none(), obstacle.map(str::to_owned)));
+        assert_eq!(get(&server, "/healthz").await.0, "HTTP/1.1 200 OK");
+        kafka.set_up(true);
+        until_readiness(&server, true, None).await;
+    }
+}
+
+#[tokio::test]
+async fn storage_that_takes_nothing_or_says_nothing_makes_unready_whoever_needs_it() {
+    let (kafka, disk) = (ScriptedProducer::new("t", 1), ScriptedStorage::durable());
+    let config = config(TopicSettings::new("t").durability(Durability::Journal));
+    let exporter = Exporter::new(&Options::default()).unwrap();
+    let builder = KafkaBatcher::builder().config(config).producer(kafka).storage(disk.clone());
+    let batcher = builder.telemetry(exporter.telemetry()).build().unwrap();
+    let server = exporter.serve("127.0.0.1:0".parse().unwrap(), batcher.observer()).await.unwrap();
+    let collector = batcher.collector("t").unwrap();
+    collector.add("a").await.unwrap();
+    until_readiness(&server, true, None).await;
+    for (step, obstacle) in [(StorageStep::Fail, "storage_failed"), (StorageStep::Full, "storage_full")] {
+        disk.always(Call::Append, step);
+        let collector = collector.clone();
+        let adding = tokio::spawn(async move { collector.add("b").await.map_err(|error| error.kind) });
+        until_readiness(&server, false, Some(obstacle)).await;
+        disk.always(Call::Append, StorageStep::Pass);
+        until_readiness(&server, true, None).await;
+        adding.await.unwrap().unwrap();
+    }
+    disk.always(Call::Lanes, StorageStep::Hang);
+    assert_eq!(get(&server, "/healthz").await.0, "HTTP/1.1 200 OK");
+    assert_eq!(readiness(&server).await, (false, Some("storage_failed".to_owned())));
+    assert!(get(&server, "/readyz").await.1.contains("storage: does not answer"));
+}
+
+#[tokio::test]
+async fn from_the_moment_of_shutting_down_it_is_alive_and_not_ready() {
+    let kafka = ScriptedProducer::new("t", 1);
+    let (batcher, server) = served(config(TopicSettings::new("t")), Options::default(), kafka.clone()).await;
+    let collector = batcher.collector("t").unwrap();
+    until_readiness(&server, true, None).await;
+    kafka.set_up(false);
+    collector.add("a").await.unwrap();
+    let ending = tokio::spawn(batcher.shutdown(Duration::from_secs(60)));
+    until_readiness(&server, false, Some("closed")).await;
+    assert_eq!(get(&server, "/healthz").await.0, "HTTP/1.1 200 OK");
+    kafka.set_up(true);
+    assert!(ending.await.unwrap().is_complete());
 }
 
 #[tokio::test]

@@ -102,7 +102,11 @@ async fn a_snapshot_tells_what_is_going_on() {
     assert!(snapshot.topics[0].lanes.iter().any(|lane| lane.state == LaneState::Locked), "{snapshot:?}");
     assert!(snapshot.storage.as_ref().is_some_and(|usage| usage.used > 0), "{snapshot:?}");
     let health = batcher.health().await;
-    assert_eq!((health.topics[0].stored, health.storage), (1, true), "{health:?}");
+    assert_eq!(
+        (health.topics[0].stored, health.storage.up, health.storage.events),
+        (1, true, 1),
+        "{health:?}"
+    );
     kafka.set_up(true);
     until_async("it is replayed", || {
         let observer = observer.clone();

@@ -23,6 +23,7 @@
 mod full;
 mod gather;
 mod journal;
+mod obstacle;
 mod produce;
 mod reconcile;
 mod store;
