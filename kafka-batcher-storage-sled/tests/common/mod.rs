@@ -4,7 +4,11 @@
 pub(crate) mod disk;
 pub(crate) mod victim;
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use kafka_batcher_core::{
     Batch, BatchBuilder, DeadLetter, DeadRecord, EntryId, ErrorKind, LaneId, Record, StorageError,
@@ -110,21 +114,49 @@ pub(crate) fn from_env(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }
 
+/// A copy of a folder as it is at an instant, even if storage tidies it up in the background: as a kill would leave it.
 pub(crate) fn copy_dir(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy_dir(&entry.path(), &target);
-        } else {
-            std::fs::copy(entry.path(), target).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        let before = state(from);
+        let copied = try_copy(from, to);
+        if copied.is_ok() && before.is_ok_and(|before| state(from).is_ok_and(|after| after == before)) {
+            return;
         }
+        assert!(Instant::now() < deadline, "{} changes all the time: {copied:?}", from.display());
+        std::fs::remove_dir_all(to).unwrap();
     }
 }
 
+/// Files and folders, and what changes when they are written to.
+fn state(dir: &Path) -> io::Result<BTreeMap<PathBuf, (u64, u64, i64, i64)>> {
+    let mut found = BTreeMap::new();
+    for entry in std::fs::read_dir(dir)? {
+        let (path, about) = entry.and_then(|entry| Ok((entry.path(), entry.metadata()?)))?;
+        if about.is_dir() {
+            found.append(&mut state(&path)?);
+        }
+        found.insert(path, (about.ino(), about.len(), about.mtime(), about.mtime_nsec()));
+    }
+    Ok(found)
+}
+
+fn try_copy(from: &Path, to: &Path) -> io::Result<()> {
+    std::fs::create_dir_all(to)?;
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            try_copy(&entry.path(), &target)?;
+        } else {
+            std::fs::copy(entry.path(), target)?;
+        }
+    }
+    Ok(())
+}
+
 /// All files in a folder and below it.
-pub(crate) fn files(dir: &Path) -> Vec<std::path::PathBuf> {
+pub(crate) fn files(dir: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(dir).unwrap() {
         let path = entry.unwrap().path();
