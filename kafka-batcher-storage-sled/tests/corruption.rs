@@ -1,7 +1,8 @@
 //! Damaged files: flipped bits, zeroed pages, files cut off. Whatever is damaged, nothing panics, nothing wrong is read,
 //! and what was stored is either read, in order, or counted as lost.
 //!
-//! `KAFKA_BATCHER_CORRUPTIONS` sets the number of runs, `KAFKA_BATCHER_SEED` the first seed.
+//! `KAFKA_BATCHER_CORRUPTIONS` sets the number of runs, `KAFKA_BATCHER_SEED` the first seed;
+//! `cargo xtask campaign corruptions`.
 
 mod common;
 
@@ -236,7 +237,7 @@ fn damage_and_check(first: u64, runs: u64) {
         let told = format!("{told}, seed {seed}");
         runtime.block_on(check(template, &spool, &told, &mut sum));
     }
-    println!("{sum:?}");
+    println!("{runs} corruptions: {sum:?}");
     assert!(runs < 50 || sum.quarantined > 0, "nothing was ever damaged: that tests nothing");
 }
 

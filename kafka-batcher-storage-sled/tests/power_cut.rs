@@ -99,7 +99,7 @@ fn nothing_promised_is_lost_when_the_power_is_cut() {
         sum.cuts += 1;
     }
     sum.stored += ledger.stored();
-    println!("{sum:?}: 0 lost at level `disk`, 0 spools that do not open");
+    println!("{runs} power cuts: {sum:?}: 0 lost at level `disk`, 0 spools that do not open");
     assert!(runs < 10 || sum.stored > 100, "{sum:?}: that tests nothing");
 }
 

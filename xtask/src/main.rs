@@ -11,6 +11,7 @@
 //! | `planted` | breaks the code on purpose, bug by bug, and checks that the tests go red |
 //! | `flights` | sends a year of flights into real Kafka and checks with another client what arrived |
 //! | `crash` | kills a process that journals events, over and over, and checks that nothing is lost |
+//! | `campaign` | runs the tests of storage that take long: kills, power cuts, full and failing disks, corruptions |
 //! | `dump-log-check` | has Kafka's own tool read batches that our encoder wrote |
 //!
 //! A new task is a module with a clap `Command` or `Args` and a `run` that returns the exit code, and one line in each
@@ -18,6 +19,7 @@
 
 mod bench;
 mod broker;
+mod campaign;
 mod children;
 mod compilers;
 mod crash;
@@ -69,6 +71,8 @@ enum Task {
     Flights(flights::Flights),
     /// Kill a process that journals events, over and over, and check that nothing is lost
     Crash(crash::Crash),
+    /// Run the tests of storage that take long: kills, power cuts, full and failing disks, corruptions
+    Campaign(campaign::Campaign),
     /// Have Kafka's own tool read batches that our encoder wrote
     DumpLogCheck,
 }
@@ -84,6 +88,7 @@ fn main() -> ExitCode {
         Task::Planted(options) => planted::run(&options),
         Task::Flights(options) => flights::run(&options),
         Task::Crash(options) => crash::run(&options),
+        Task::Campaign(options) => campaign::run(&options),
         Task::DumpLogCheck => dump_log::run(),
     };
     outcome.unwrap_or_else(|error| {

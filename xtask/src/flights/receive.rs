@@ -51,6 +51,13 @@ impl Reader {
 
 /// All records of the topic; those of one partition in their order.
 pub(crate) fn read(reader: Reader, session: &Session, topic: &str) -> Result<Vec<Record>> {
+    let mut records = Vec::new();
+    each(reader, session, topic, |record| records.push(record))?;
+    Ok(records)
+}
+
+/// The same, one by one.
+pub(crate) fn each(reader: Reader, session: &Session, topic: &str, take: impl FnMut(Record)) -> Result<()> {
     eprintln!("reading the topic back with {}", reader.name());
     let bootstrap = session.bootstrap();
     match reader {
@@ -59,7 +66,7 @@ pub(crate) fn read(reader: Reader, session: &Session, topic: &str) -> Result<Vec
             // Lengths first, as keys and values may hold anything; that of a null key is -1.
             kcat.args(["-C", "-e", "-q", "-o", "beginning", "-f", "%p %o %K %S %k %s\\n"]);
             kcat.args(["-b", bootstrap, "-t", topic]);
-            run(kcat, next_of_kcat)
+            run(kcat, next_of_kcat, take)
         }
         Reader::Kafka => {
             eprintln!("(it ends with a TimeoutException, when {IDLE_MS} ms have brought nothing more)");
@@ -70,7 +77,7 @@ pub(crate) fn read(reader: Reader, session: &Session, topic: &str) -> Result<Vec
                 consumer.args(["--property", property]);
             }
             consumer.args(["--property", &format!("null.literal={NULL}")]);
-            run(consumer, next_of_kafka)
+            run(consumer, next_of_kafka, take)
         }
     }
 }
@@ -78,16 +85,16 @@ pub(crate) fn read(reader: Reader, session: &Session, topic: &str) -> Result<Vec
 fn run(
     mut command: Command,
     next: fn(&mut BufReader<std::process::ChildStdout>) -> Result<Option<Record>>,
-) -> Result<Vec<Record>> {
+    mut take: impl FnMut(Record),
+) -> Result<()> {
     let program = command.get_program().to_string_lossy().into_owned();
     let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
     let mut child = child.context(|| format!("cannot run `{program}`"))?;
     let stdout = child.stdout.take().ok_or_else(|| Error::new("the child has no standard output"))?;
     let mut stdout = BufReader::with_capacity(1 << 20, stdout);
-    let mut records = Vec::new();
     let outcome = loop {
         match next(&mut stdout) {
-            Ok(Some(record)) => records.push(record),
+            Ok(Some(record)) => take(record),
             Ok(None) => break Ok(()),
             Err(error) => break Err(error),
         }
@@ -99,7 +106,7 @@ fn run(
     if !status.success() {
         return Err(Error::new(format!("`{program}` failed ({status})")));
     }
-    Ok(records)
+    Ok(())
 }
 
 /// `PARTITION OFFSET KEYLENGTH VALUELENGTH KEY VALUE`
