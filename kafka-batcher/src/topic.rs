@@ -61,6 +61,24 @@ pub(crate) struct Topic {
     pub(crate) state: Mutex<[CollectorState; 2]>,
 }
 
+/// Memory taken for an event that is not accepted yet, given back when it is not: the application's partitioner may panic.
+struct Room<'a> {
+    shared: &'a Shared,
+    cost: usize,
+}
+
+impl Room<'_> {
+    fn keep(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Room<'_> {
+    fn drop(&mut self) {
+        self.shared.release((self.cost, 1));
+    }
+}
+
 impl Topic {
     pub(crate) fn new(
         config: TopicConfig,
@@ -168,9 +186,10 @@ impl Topic {
             let closed = self.routes.current().closed;
             return Err(if closed { AddErrorKind::Closed } else { AddErrorKind::Full }.into());
         }
+        let room = Room { shared: &self.shared, cost };
         let result = self.push_paid(event, cost, receipt, flush);
-        if result.is_err() {
-            self.shared.release((cost, 1));
+        if result.is_ok() {
+            room.keep();
         }
         result
     }

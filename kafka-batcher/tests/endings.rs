@@ -209,6 +209,7 @@ async fn defect_19_a_panicking_partition_function_costs_only_its_own_event() {
     );
     let report = batcher.shutdown(Duration::from_secs(5)).await;
     assert_eq!((report.accepted, report.delivered), (5, 5));
+    assert!(report.is_complete(), "the room taken for it is given back: {report:?}");
     assert_eq!(producer.values(TOPIC, 0), ["0", "1", "2", "4", "5"]);
     until("reported", || reports.all().iter().any(|r| r.what == What::Panicked)).await;
 }
