@@ -180,6 +180,11 @@ impl Shard {
         self.lanes.iter_mut().for_each(|lane| lane.handle(Event::Link(link), now));
     }
 
+    /// Sends nothing more from storage: see [`Lane::wind_down`].
+    pub fn wind_down(&mut self) {
+        self.lanes.iter_mut().for_each(Lane::wind_down);
+    }
+
     /// Gives up sending: see [`Lane::abandon`].
     pub fn abandon(&mut self) {
         self.lanes.iter_mut().for_each(Lane::abandon);
@@ -219,6 +224,12 @@ impl Shard {
     #[must_use]
     pub fn is_settled(&self) -> bool {
         self.lanes.iter().all(Lane::is_settled)
+    }
+
+    /// Whether it can end: see [`Lane::is_at_rest`].
+    #[must_use]
+    pub fn is_at_rest(&self) -> bool {
+        self.lanes.iter().all(Lane::is_at_rest)
     }
 
     /// Whether nothing is left, in storage neither.

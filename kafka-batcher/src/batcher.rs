@@ -133,8 +133,8 @@ impl KafkaBatcher {
     /// Ends the batcher: accepts nothing more, sends what it has until `deadline` from now, stores the
     /// rest, ends the client, and tells what became of everything.
     ///
-    /// With storage that survives the process it ends as soon as nothing is in memory only; with
-    /// storage that does not, it goes on trying to deliver what is stored until the deadline.
+    /// With storage that survives the process it ends as soon as nothing is in memory only, and what is just being sent
+    /// from storage has landed; with storage that does not, it goes on trying to deliver what is stored until the deadline.
     /// It takes at most some 7 seconds longer than `deadline`, for storage and client. Producer and storage are let go
     /// of when the collectors are dropped, too: storage that only one may have open can be opened anew then.
     ///
@@ -177,9 +177,15 @@ impl Running {
         let until = Instant::now().checked_add(deadline);
         let durable = self.shared.storage.is_durable();
         let is_done = if durable { Shard::is_settled } else { Shard::is_drained };
-        if !self.wait_for(is_done, until).await {
+        let mut in_time = self.wait_for(is_done, until).await;
+        if in_time {
+            // What is on its way from storage may land, or the next batcher would send it again.
+            self.signal(|| Signal::WindDown);
+            in_time = self.wait_for(Shard::is_at_rest, until).await;
+        }
+        if !in_time {
             self.signal(|| Signal::Abandon);
-            self.wait_for(Shard::is_settled, Some(Instant::now() + STORE_TIME)).await;
+            self.wait_for(Shard::is_at_rest, Some(Instant::now() + STORE_TIME)).await;
         }
         self.signal(|| Signal::Stop);
         for reactor in &mut self.reactors {

@@ -44,6 +44,8 @@ pub(crate) enum Signal {
     Flush(FlushReason),
     /// Memory is short.
     Pressure,
+    /// Nothing is in memory only any more: what is in storage stays there for the next batcher.
+    WindDown,
     /// The time to shut down is up.
     Abandon,
     /// Nothing is left to do.
@@ -66,6 +68,7 @@ pub(crate) struct Reactor {
     /// Delivered batches that storage is being told to forget.
     acknowledging: JoinSet<()>,
     last_link: Link,
+    winding_down: bool,
     abandoned: bool,
     stopped: bool,
 }
@@ -83,6 +86,7 @@ impl Reactor {
             routing: None,
             acknowledging: JoinSet::new(),
             last_link: Link::Unknown,
+            winding_down: false,
             abandoned: false,
             stopped: false,
         }
@@ -166,6 +170,13 @@ impl Reactor {
             Signal::Pressure => {
                 self.topic.pressure_seen();
                 self.flush(FlushReason::Pressure);
+            }
+            Signal::WindDown => {
+                self.winding_down = true;
+                for index in 0..self.cells.len() {
+                    self.cells[index].shard.lock().wind_down();
+                    self.poll(index);
+                }
             }
             Signal::Abandon => {
                 self.abandoned = true;
@@ -497,7 +508,12 @@ impl Reactor {
             routes.cells = self.cells[1..].to_vec();
         });
         for index in 1..self.cells.len() {
-            self.cells[index].shard.lock().set_link(self.last_link, now);
+            let mut shard = self.cells[index].shard.lock();
+            if self.winding_down {
+                shard.wind_down();
+            }
+            shard.set_link(self.last_link, now);
+            drop(shard);
             self.poll(index);
         }
     }

@@ -134,6 +134,29 @@ async fn a_batch_in_flight_when_the_time_is_up_is_stored_as_maybe_persisted() {
 }
 
 #[tokio::test]
+async fn what_is_being_sent_from_storage_at_the_end_is_not_sent_again_by_the_next_batcher() {
+    let disk = Disk::default();
+    let producer = ScriptedProducer::new(TOPIC, 1);
+    let batcher = builder(&producer, config(topic())).storage(disk.clone()).build().unwrap();
+    let collector = batcher.collector(TOPIC).unwrap();
+    until("ready", || collector.state() == kafka_batcher::CollectorState::Ready).await;
+    producer.set_up(false);
+    collector.add("a").await.unwrap();
+    until("stored", || batcher.stats().stored == 1).await;
+    assert_eq!(batcher.shutdown(ms(50)).await.stored, 1);
+
+    producer.set_up(true);
+    producer.reopen();
+    producer.script([Step::Delay(ms(700))]);
+    let sent = producer.calls().len();
+    let batcher = builder(&producer, config(topic())).storage(disk.clone()).build().unwrap();
+    until("sent", || producer.calls().len() > sent).await;
+    let report = batcher.shutdown(Duration::from_secs(5)).await;
+    assert_eq!((report.delivered, report.stored), (1, 0));
+    assert!(disk.lanes().await.unwrap().is_empty());
+}
+
+#[tokio::test]
 async fn what_storage_refuses_at_the_end_is_counted_and_reported_as_lost() {
     let disk = Disk::default();
     disk.broken.store(true, Relaxed);

@@ -64,7 +64,7 @@ impl Lane {
 
     /// Whether storage is only half the way of an event: it has a journal, and Kafka is there.
     pub(super) const fn is_sent_on(&self) -> bool {
-        self.options.journal && !self.is_locked() && !self.abandoned
+        self.options.journal && !self.is_locked() && !self.abandoned && !self.winding_down
     }
 
     /// Whether something is on its way into storage or there, and not yet a batch.

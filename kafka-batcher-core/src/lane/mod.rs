@@ -387,6 +387,7 @@ pub struct Lane {
     backoff: Backoff,
 
     abandoned: bool,
+    winding_down: bool,
     /// Events turned back since the last call of [`Lane::take_turned_back`].
     turned_back: u64,
     released: (usize, usize),
@@ -438,6 +439,7 @@ impl Lane {
             retrying: false,
             backoff: backoff(2),
             abandoned: false,
+            winding_down: false,
             turned_back: 0,
             released: (0, 0),
             say: VecDeque::new(),
@@ -570,6 +572,26 @@ impl Lane {
             && self.flights.is_empty()
             && self.dead.is_empty()
             && self.storage_op.is_none()
+    }
+
+    /// Nothing of it is in memory only, and the end is near: nothing more is sent from storage, but what is on its way
+    /// may land, and the rest of a batch of which a part has landed is sent, too.
+    pub fn wind_down(&mut self) {
+        self.winding_down = true;
+        self.tell_stored();
+    }
+
+    /// Whether it can end without sending anything twice later: nothing is in memory only or on its way, and nothing of
+    /// what is stored is going to be, or can be, sent.
+    #[must_use]
+    pub fn is_at_rest(&self) -> bool {
+        let is_over = self.winding_down || self.abandoned || self.stored_batches == 0;
+        let is_stuck = self.is_locked() || !self.dead.is_empty();
+        is_over
+            && self.in_memory_from() == self.stats.accepted
+            && self.flights.is_empty()
+            && self.dead.iter().all(|dead| !dead.asked)
+            && (self.replay.is_none() || is_stuck)
     }
 
     /// Of the events accepted so far, how many are settled without a gap from the first on.

@@ -13,6 +13,9 @@ impl Lane {
         if self.link != Link::Up || !self.dead.is_empty() || self.failing.is_some_and(|until| now < until) {
             return None;
         }
+        if self.winding_down && self.is_locked() {
+            return None;
+        }
         // After a failure one batch probes; behind a failed one nothing may start until all have landed.
         // Nothing flies beside a search, either.
         let alone = self.failing.is_some() || self.is_searching();
@@ -26,7 +29,8 @@ impl Lane {
             return part.map(|part| self.launch(part));
         }
         if self.stored_batches > 0 {
-            return if self.is_replay_due() { self.poll_recover(now) } else { None };
+            let is_due = self.is_replay_due() && !self.winding_down;
+            return if is_due { self.poll_recover(now) } else { None };
         }
         if self.options.journal {
             return None; // nothing is sent that is not in storage
@@ -52,6 +56,7 @@ impl Lane {
             || !self.dead.is_empty()
             || !self.flights.is_empty()
             || self.storage_op.is_some()
+            || self.winding_down
         {
             return None;
         }

@@ -116,7 +116,8 @@ impl Lane {
         result: Result<Vec<(EntryId, StoredBatch)>, StorageError>,
         now: Moment,
     ) {
-        if self.storage_op.take_if(|op| matches!(op, StorageOp::Recover)).is_none() || self.abandoned {
+        let asked = self.storage_op.take_if(|op| matches!(op, StorageOp::Recover)).is_some();
+        if !asked || self.abandoned || self.winding_down {
             return;
         }
         match result {

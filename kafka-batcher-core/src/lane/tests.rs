@@ -1041,3 +1041,33 @@ fn receipts_follow_their_events_through_the_journal() {
     let outcomes: Vec<_> = receipts.iter().map(Receipt::try_outcome).collect();
     assert_eq!(outcomes, [offset(0), offset(1), offset(2)]);
 }
+
+#[test]
+fn what_flies_from_storage_at_the_end_lands_and_nothing_else_is_sent() {
+    let mut play = Play::with_stored("a");
+    play.lane.found(1, 1);
+    assert_eq!(play.does(200), ["recover"]);
+    play.recovered(1, 200);
+    assert_eq!(play.does(200), ["produce a"]);
+    play.lane.wind_down();
+    assert!(play.lane.is_settled() && !play.lane.is_at_rest());
+    play.delivered(201);
+    assert_eq!(play.does(201), ["acknowledge 1"]);
+    assert!(play.lane.is_at_rest() && !play.lane.is_drained());
+    assert_eq!(play.lane.poll_timeout(), None);
+}
+
+#[test]
+fn what_is_read_from_storage_at_the_end_stays_there() {
+    let mut play = Play::with_stored("a");
+    for link in [Link::Down, Link::Up] {
+        play.lane.handle(Event::Link(link), at(200));
+    }
+    assert_eq!(play.does(200), ["recover"]);
+    assert!(!play.lane.is_at_rest(), "it is about to be sent");
+    play.lane.wind_down();
+    assert!(play.lane.is_at_rest());
+    play.recovered(1, 200);
+    assert_eq!(play.does(200), NOTHING);
+    assert_eq!((play.lane.stats().stored, play.lane.poll_timeout()), (1, None));
+}

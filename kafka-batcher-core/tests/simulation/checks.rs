@@ -9,6 +9,7 @@ use kafka_batcher_core::lane::{Link, SEQUENCE_HEADER};
 use kafka_batcher_core::{Batch, Moment, Outcome, RecordRef};
 
 use super::ledger::id_of;
+use super::plan::Trouble;
 use super::world::{World, note};
 
 /// How late a task may come.
@@ -48,7 +49,11 @@ impl World {
         let recheck = self.plan.timing.recheck_interval;
         for cell in &process.cells {
             for (view, lane) in cell.views.iter().zip(cell.shard.lanes()) {
-                if view.is_busy() || view.abandoned || matches!(view.link, None | Some(Link::Unknown)) {
+                if view.is_busy()
+                    || view.abandoned
+                    || process.winding_down
+                    || matches!(view.link, None | Some(Link::Unknown))
+                {
                     continue;
                 }
                 // Of several batches in flight, a failed one counts when all have landed.
@@ -190,6 +195,26 @@ impl World {
         for cell in &process.cells {
             for view in &cell.views {
                 assert!(view.idle.is_empty(), "{:?} still lie in lane {:?}", view.idle, view.partition);
+            }
+        }
+    }
+
+    /// The process has ended in time: what Kafka has is not left in storage to be sent again, unless it has a part of a
+    /// batch only, and can't be given the rest now, or the dead letters can't.
+    pub(crate) fn check_rest(&self) {
+        let process = self.process.as_ref().expect("a process ends");
+        let in_time = process.ending.is_some_and(|ending| self.now < ending.until) && !process.abandoned;
+        if !in_time || self.plan.faults.iter().any(|fault| fault.trouble == Trouble::DeadLetters) {
+            return;
+        }
+        let lanes = process.cells.iter().flat_map(|cell| cell.views.iter().zip(cell.shard.lanes()));
+        for (view, _) in lanes.filter(|(_, lane)| !lane.is_locked()) {
+            for entry in self.storage.lanes.get(&view.partition).into_iter().flatten() {
+                let lives = entry.events.iter().map(|event| &self.ledger.lives[*event as usize]);
+                let is_known = entry.acknowledged || entry.leftover;
+                let again =
+                    lives.filter(|life| life.is_done() && life.copies == 0 && life.routed < 2).count();
+                assert!(is_known || again == 0, "{entry:?} of lane {:?} is left behind", view.partition);
             }
         }
     }

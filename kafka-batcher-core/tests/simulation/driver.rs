@@ -90,6 +90,13 @@ impl World {
                 }
                 self.flush(reason);
             }
+            Signal::WindDown => {
+                self.process().winding_down = true;
+                for cell in 0..self.process().cells.len() {
+                    self.process().cells[cell].shard.wind_down();
+                    self.poll(cell);
+                }
+            }
             Signal::Abandon => {
                 self.tally("abandoned");
                 self.process().abandoned = true;
@@ -273,6 +280,9 @@ impl World {
         process.partitions = Some(count);
         let link = process.last_link;
         for cell in 1..self.process().cells.len() {
+            if self.process().winding_down {
+                self.process().cells[cell].shard.wind_down();
+            }
             self.set_link(cell, link);
             self.poll(cell);
         }

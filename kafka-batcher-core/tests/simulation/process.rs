@@ -25,6 +25,7 @@ pub(crate) enum Signal {
     Counted(Result<NonZeroU32, ProduceError>),
     Created(Result<(), ProduceError>),
     Flush(FlushReason),
+    WindDown,
     Abandon,
 }
 
@@ -51,6 +52,7 @@ pub(crate) struct Process {
     pub(crate) last_link: Link,
     /// The partition count came in last, and the connection has been up since.
     pub(crate) counted_at: Option<Moment>,
+    pub(crate) winding_down: bool,
     pub(crate) abandoned: bool,
     /// Memory is short and the reactor has been told.
     pub(crate) pressed: bool,
@@ -156,6 +158,7 @@ impl Process {
             routing: None,
             last_link: Link::Unknown,
             counted_at: None,
+            winding_down: false,
             abandoned: false,
             pressed: false,
             ending: None,

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use kafka_batcher_core::lane::FlightId;
+use kafka_batcher_core::shard::Shard;
 use kafka_batcher_core::{EntryId, ErrorKind, FlushReason, Moment, Search, StoredBatch};
 
 use super::dice::Dice;
@@ -338,10 +339,19 @@ impl World {
         if process.ending.is_none() || process.found.is_none() || !process.signals.is_empty() {
             return;
         }
-        let drained = !durable && !process.abandoned;
-        let mut shards = process.cells.iter().map(|cell| &cell.shard);
-        if shards.all(|shard| if drained { shard.is_drained() } else { shard.is_settled() }) {
+        let is_ending = process.winding_down || process.abandoned;
+        let is_done = match (is_ending, durable) {
+            (true, _) => Shard::is_at_rest,
+            (false, true) => Shard::is_settled,
+            (false, false) => Shard::is_drained,
+        };
+        if !process.cells.iter().all(|cell| is_done(&cell.shard)) {
+            return;
+        }
+        if is_ending {
             self.finish(true);
+        } else {
+            self.signal(Signal::WindDown);
         }
     }
 
@@ -370,7 +380,9 @@ impl World {
                 Item::Write(call) if self.calls[*call].incarnation == number => item,
                 _ => continue,
             };
-            let happens = self.dice.chance(50);
+            // An end in order waits until storage has forgotten what Kafka has.
+            let waited = orderly && matches!(item, Item::Acknowledge { .. });
+            let happens = self.dice.chance(50) || waited;
             match item {
                 Item::Append { at, stored, events } if happens => {
                     let stored = StoredBatch::new(stored.batch.clone(), stored.maybe_persisted);
@@ -392,6 +404,9 @@ impl World {
             }
         }
         self.agenda = agenda;
+        if orderly {
+            self.check_rest();
+        }
         self.bury_memory();
         self.process = None;
     }
