@@ -188,7 +188,8 @@ impl Running {
             self.wait_for(Shard::is_at_rest, Some(Instant::now() + STORE_TIME)).await;
         }
         self.signal(|| Signal::Stop);
-        for reactor in &mut self.reactors {
+        // Those that have ended were waited for by a shutdown that was given up on.
+        for reactor in self.reactors.iter_mut().filter(|reactor| !reactor.is_finished()) {
             // A reactor that is stuck in storage when it starts does not hear the signal, and one may wait for storage to forget.
             if tokio::time::timeout(CLOSE_TIME, &mut *reactor).await.is_err() {
                 reactor.abort();

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use kafka_batcher::core::{EntryId, LaneUsage, StorageError, StoredBatch};
 use kafka_batcher::{
     AddErrorKind, BatchFlusher, ErrorKind, EventRef, FlushReason, LaneId, MemoryStorage, Outcome,
-    PartitionStrategy, Report, Telemetry, TempStorage, What,
+    PartitionStrategy, Report, Telemetry, TempStorage, TopicSettings, What,
 };
 use kafka_batcher_testkit::scripted::{ScriptedProducer, Step};
 use support::*;
@@ -20,6 +20,7 @@ use support::*;
 struct Disk {
     inner: Arc<MemoryStorage>,
     broken: Arc<AtomicBool>,
+    forgets_nothing: Arc<AtomicBool>,
     panics: Arc<AtomicU32>,
 }
 
@@ -48,6 +49,9 @@ impl TempStorage for Disk {
     }
 
     async fn acknowledge(&self, lane: &LaneId, entry: EntryId) -> Result<(), StorageError> {
+        if self.forgets_nothing.load(Relaxed) {
+            std::future::pending::<()>().await;
+        }
         self.inner.acknowledge(lane, entry).await
     }
 
@@ -154,6 +158,22 @@ async fn what_is_being_sent_from_storage_at_the_end_is_not_sent_again_by_the_nex
     let report = batcher.shutdown(Duration::from_secs(5)).await;
     assert_eq!((report.delivered, report.stored), (1, 0));
     assert!(disk.lanes().await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_shutdown_that_is_given_up_on_lets_go_of_the_storage_all_the_same() {
+    let disk = Disk::default();
+    disk.forgets_nothing.store(true, Relaxed);
+    let producer = ScriptedProducer::new(TOPIC, 1);
+    producer.set_partitions("u", 1);
+    producer.script([Step::Refuse(ErrorKind::Transient)]);
+    let topics = config(topic()).with_topic(TopicSettings::new("u"));
+    let batcher = builder(&producer, topics).storage(disk.clone()).build().unwrap();
+    batcher.collector("u").unwrap().add("a").await.unwrap();
+    producer.wait_for("u", 1).await;
+    // The first topic's task has ended by then, and the second one's still waits for storage.
+    tokio::time::timeout(ms(200), batcher.shutdown(Duration::from_secs(5))).await.unwrap_err();
+    until("the storage is let go of", || Arc::strong_count(&disk.inner) == 1).await;
 }
 
 #[tokio::test]
