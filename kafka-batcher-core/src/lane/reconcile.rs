@@ -73,8 +73,9 @@ impl Lane {
                 self.report(What::ReconcileFailed(kind), held.events(), format!("{error}{next}"));
                 if again {
                     self.failing = Some(self.backoff.next(now));
+                    let rest = self.hold_back(held);
                     self.tell_stored();
-                    self.hold_back(held)
+                    rest
                 } else {
                     self.searches_failed = 0;
                     held.blind = true;
@@ -311,6 +312,28 @@ mod tests {
         assert_eq!(play.does(ms), ["produce a"]);
         assert_eq!(play.reconciled(), (0, 0, 1));
         assert_eq!(play.reports.last(), Some(&What::ReconcileFailed(ErrorKind::Transient)));
+    }
+
+    #[test]
+    fn whoever_waits_hears_that_it_is_stored_when_the_log_can_t_be_searched() {
+        let options = LaneOptions { journal: true, durable: true, ..reconciling() };
+        let mut former = Play::new(options);
+        former.push("a", 0);
+        former.does(0);
+        former.stored(0);
+        let mut play = Play::new(LaneOptions { instance: Some([8; 16]), ..options });
+        play.storage = former.storage;
+        play.lane.found(1, 1);
+        play.lane.handle(Event::Link(super::super::Link::Unknown), at(0));
+        let receipt = play.push_for_receipt("b", 0);
+        assert_eq!(play.does(0), ["store b"]);
+        play.stored(0);
+        play.lane.handle(Event::Link(super::super::Link::Up), at(0));
+        assert_eq!(play.does(0), ["recover"]);
+        play.recovered_from(1, 0);
+        assert_eq!((play.does(0), receipt.try_outcome()), (vec!["search for 2".to_owned()], None));
+        play.search_fails(ErrorKind::Transient, 1);
+        assert_eq!(receipt.try_outcome(), Some(Outcome::Stored));
     }
 
     #[test]
