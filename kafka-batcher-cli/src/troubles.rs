@@ -1,38 +1,38 @@
 //! What the batcher reports, shown without flooding the terminal.
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use kafka_batcher::core::{Digest, Moment};
 use kafka_batcher::{ErrorNotifier, Report, What};
 
 use crate::console::Console;
-use crate::format::count;
 
-/// Reports of the same kind are shown at most this often.
+/// A trouble that lasts is shown at most this often.
 const EVERY: Duration = Duration::from_secs(10);
 
 /// Keeps the latest report, and shows them once that is wanted.
 #[derive(Clone, Debug)]
 pub(crate) struct Troubles {
     console: Console,
+    start: Instant,
     state: Arc<Mutex<State>>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
     latest: Option<Report>,
     shows: bool,
-    /// When a report of each kind was last shown, and how many were not since.
-    shown: HashMap<What, (Instant, u64)>,
+    digest: Digest,
 }
 
 impl Troubles {
     pub(crate) fn new(console: Console) -> Self {
-        Self { console, state: Arc::default() }
+        let state = State { latest: None, shows: false, digest: Digest::new(EVERY) };
+        Self { console, start: Instant::now(), state: Arc::new(Mutex::new(state)) }
     }
 
-    /// The latest report.
+    /// The latest report of something that is not over.
     pub(crate) fn latest(&self) -> Option<Report> {
         self.state().latest.clone()
     }
@@ -46,69 +46,66 @@ impl Troubles {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The text to show for a report, if it is to be shown now.
-    fn text(&self, report: &Report, now: Instant) -> Option<String> {
+    fn now(&self) -> Moment {
+        Moment::ZERO + self.start.elapsed()
+    }
+
+    /// What to show of a report, if it is to be shown now.
+    fn take(&self, report: &Report, now: Moment) -> Option<Report> {
         let mut state = self.state();
-        state.latest = Some(report.clone());
-        if !state.shows {
-            return None;
+        match report.what {
+            What::Recovered(over) => drop(state.latest.take_if(|latest| latest.what.trouble() == over)),
+            _ => state.latest = Some(report.clone()),
         }
-        let mut unshown = 0;
-        if let Some((at, withheld)) = state.shown.get_mut(&report.what) {
-            if now.duration_since(*at) < EVERY {
-                *withheld += 1;
-                return None;
-            }
-            unshown = *withheld;
+        if state.shows { state.digest.report(report, now) } else { None }
+    }
+
+    fn say(&self, report: &Report) {
+        match report.what {
+            What::DeadLettered(_) | What::Lost | What::Panicked => self.console.error(report.to_string()),
+            _ => self.console.note(report.to_string()),
         }
-        state.shown.insert(report.what, (now, 0));
-        drop(state);
-        let more = if unshown > 0 { format!(" ({} more like it)", count(unshown)) } else { String::new() };
-        Some(format!("{report}{more}{}", consequence(report.what)))
     }
 }
 
 impl ErrorNotifier for Troubles {
     fn report(&self, report: &Report) {
-        if let Some(text) = self.text(report, Instant::now()) {
-            match report.what {
-                What::DeadLettered(_) | What::Lost | What::Panicked => self.console.error(text),
-                _ => self.console.note(text),
-            }
+        if let Some(report) = self.take(report, self.now()) {
+            self.say(&report);
         }
     }
-}
 
-/// What happens next, for whoever reads only this line.
-const fn consequence(what: What) -> &'static str {
-    match what {
-        What::ConnectFailed(_) | What::PartitionsUnknown(_) => "; events are kept, it tries again",
-        What::ProduceFailed(_) => "; the events are kept and sent again",
-        What::DeadLettered(_) => "; Kafka will never take it",
-        _ => "",
+    fn tick(&self) -> Option<Duration> {
+        loop {
+            let (now, mut state) = (self.now(), self.state());
+            let Some(report) = state.digest.poll(now) else {
+                return state.digest.poll_timeout().map(|at| at.since(now));
+            };
+            drop(state);
+            self.say(&report);
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use kafka_batcher::ErrorKind;
+    use kafka_batcher::{ErrorKind, Trouble};
 
     use super::*;
 
     #[test]
-    fn the_same_trouble_is_not_told_all_the_time() {
+    fn reports_are_shown_once_that_is_wanted_and_not_all_the_time() {
         let troubles = Troubles::new(Console::new(true));
-        let start = Instant::now();
+        let start = Moment::ZERO;
         let failed = Report::new(What::ProduceFailed(ErrorKind::Transient), "broker down");
-        let lost = Report::new(What::Lost, "gone");
-        assert_eq!(troubles.text(&failed, start), None, "not before it is asked to show any");
+        assert_eq!(troubles.take(&failed, start), None, "not before it is asked to show any");
         assert_eq!(troubles.latest().unwrap().message, "broker down");
         troubles.show();
-        let text = troubles.text(&failed, start).unwrap();
+        let text = troubles.take(&failed, start).unwrap().to_string();
         assert_eq!(text, "produce failed (transient): broker down; the events are kept and sent again");
-        assert_eq!(troubles.text(&failed, start + EVERY / 2), None);
-        assert_eq!(troubles.text(&lost, start + EVERY / 2).unwrap(), "events lost: gone");
-        let text = troubles.text(&failed, start + EVERY).unwrap();
-        assert!(text.contains("(1 more like it)"), "{text}");
+        assert_eq!(troubles.take(&failed, start + EVERY / 2), None);
+        let over = troubles.take(&Report::new(What::Recovered(Trouble::Produce), ""), start + EVERY).unwrap();
+        assert_eq!(over.to_string(), "Kafka takes events again after 10 s (2 reports)");
+        assert_eq!(troubles.latest(), None);
     }
 }

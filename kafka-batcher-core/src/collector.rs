@@ -19,7 +19,7 @@ use std::time::Duration;
 use crate::backoff::Backoff;
 use crate::config::{Timing, TopicConfig};
 use crate::lane::Link;
-use crate::notifier::{Report, What};
+use crate::notifier::{Report, Trouble, What};
 use crate::producer::{ErrorKind, ProduceError};
 use crate::time::{Moment, earliest};
 
@@ -69,6 +69,8 @@ pub struct Collector {
     /// When to ask for the partition count again.
     ask_at: Option<Moment>,
     backoff: Backoff,
+    /// It was reported that the count can't be had, and not yet that it can.
+    reported: bool,
     refresh: Duration,
     may_create: bool,
     /// While lanes drain, new events are held in memory until then, and stored after that.
@@ -96,6 +98,7 @@ impl Collector {
             asking: false,
             ask_at: None,
             backoff: Backoff::new(timing.retry_backoff, timing.recheck_interval, seed),
+            reported: false,
             refresh: timing.partitions_refresh,
             may_create: topic.allow_topic_auto_creation,
             patience: timing.recheck_interval,
@@ -149,6 +152,10 @@ impl Collector {
         match result {
             Ok(count) => {
                 self.backoff.reset();
+                if std::mem::take(&mut self.reported) {
+                    let report = Report::new(What::Recovered(Trouble::Partitions), "");
+                    self.say.push_back(CollectorAction::Report(report));
+                }
                 self.ask_at = Some(now + self.refresh);
                 self.use_count(count, now);
             }
@@ -176,6 +183,7 @@ impl Collector {
             What::PartitionsUnknown(error.kind()),
             error.to_string(),
         )));
+        self.reported = true;
         if self.phase == Phase::Starting {
             self.say_unassigned_link();
         }

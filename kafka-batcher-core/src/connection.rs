@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::backoff::Backoff;
 use crate::config::Timing;
 use crate::lane::Link;
-use crate::notifier::{Report, What};
+use crate::notifier::{Report, Trouble, What};
 use crate::producer::{ErrorKind, ProduceError};
 use crate::time::Moment;
 
@@ -28,6 +28,8 @@ pub struct Connection {
     state: State,
     backoff: Backoff,
     recheck_interval: Duration,
+    /// A failure was reported, and not yet that it is over.
+    reported: bool,
     say: VecDeque<ConnectionAction>,
 }
 
@@ -60,6 +62,7 @@ impl Connection {
             state: State::Waiting { until: Moment::ZERO },
             backoff,
             recheck_interval: timing.recheck_interval,
+            reported: false,
             say: VecDeque::new(),
         }
     }
@@ -77,6 +80,10 @@ impl Connection {
                 if checking.is_none() {
                     self.say.push_back(ConnectionAction::Link(Link::Up));
                 }
+                if std::mem::take(&mut self.reported) {
+                    let report = Report::new(What::Recovered(Trouble::Connect), "");
+                    self.say.push_back(ConnectionAction::Report(report));
+                }
             }
             Err(error) => {
                 self.forgive(checking, now);
@@ -84,6 +91,7 @@ impl Connection {
                 self.say.push_back(ConnectionAction::Link(Link::Down));
                 let what = What::ConnectFailed(error.kind());
                 self.say.push_back(ConnectionAction::Report(Report::new(what, error.to_string())));
+                self.reported = true;
             }
         }
     }
@@ -192,6 +200,8 @@ mod tests {
         assert!(matches!(connection.poll_action(now), Some(ConnectionAction::Connect)));
         connection.connected(Ok(()), now);
         assert!(matches!(connection.poll_action(now), Some(ConnectionAction::Link(Link::Up))));
+        let Some(ConnectionAction::Report(report)) = connection.poll_action(now) else { panic!("untold") };
+        assert_eq!(report.what, What::Recovered(Trouble::Connect));
         assert!(connection.is_connected() && connection.poll_timeout().is_none());
     }
 

@@ -72,7 +72,7 @@ pub use dead_letter::{DeadLetter, DeadRecord, MemoryDeadLetters};
 pub use event::{Event, EventError, EventRef, Json, Payload};
 pub use flusher::{BatchFlusher, NeverFlush};
 pub use health::{Health, Obstacle};
-pub use notifier::{ErrorNotifier, NoNotifier, Report, What};
+pub use notifier::{Digest, ErrorNotifier, Next, NoNotifier, Report, Summary, Trouble, What};
 pub use partition::{PartitionStrategy, Partitioner};
 pub use producer::{
     Capabilities, Delivered, Denial, ErrorKind, Failed, MemoryProducer, Persistence, ProduceError,

@@ -4,6 +4,7 @@ use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use kafka_batcher_core::budget::Budget;
 use kafka_batcher_core::config::Durability;
@@ -19,10 +20,13 @@ use crate::batcher::KafkaBatcher;
 use crate::clock::Clock;
 use crate::error::BuildError;
 use crate::manager::Manager;
-use crate::notify::{LogNotifier, Notify};
+use crate::notify::{LogNotifier, Notify, RateLimited};
 use crate::reactor::Reactor;
 use crate::shared::Shared;
 use crate::topic::Topic;
+
+/// How often the log tells of a trouble that lasts.
+const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Chooses the parts of a [`KafkaBatcher`]; only the configuration has no default.
 #[derive(Default)]
@@ -106,7 +110,10 @@ impl Builder {
         self
     }
 
-    /// Who is told about errors. Default: the log.
+    /// Who is told about errors. Default: the log, and that in an outage once a minute for each topic:
+    /// [`LogNotifier`] behind [`RateLimited`].
+    ///
+    /// It is told of each attempt: whatever passes reports on to people is best behind [`RateLimited`], too.
     pub fn notifier(mut self, notifier: impl ErrorNotifier + 'static) -> Self {
         self.notifier = Some(Arc::new(notifier));
         self
@@ -140,8 +147,8 @@ impl Builder {
         if let Some(topic) = reconcile.filter(|_| !producer.capabilities().search) {
             return Err(BuildError::ReconcileNeedsSearch { topic: topic.topic_name.to_string() });
         }
-        let notify = Notify::start(self.notifier.unwrap_or_else(|| Arc::new(LogNotifier)))
-            .map_err(BuildError::Thread)?;
+        let log = || -> Arc<dyn ErrorNotifier> { Arc::new(RateLimited::new(LogNotifier, LOG_INTERVAL)) };
+        let notify = Notify::start(self.notifier.unwrap_or_else(log)).map_err(BuildError::Thread)?;
         let dead_letter = self.dead_letter.or_else(|| Arc::clone(&storage).dead_letters());
         let (failures, failures_waiting) = mpsc::unbounded_channel();
         let limits = config.limits();

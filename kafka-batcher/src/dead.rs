@@ -7,7 +7,7 @@ use std::time::Duration;
 use kafka_batcher_core::dead_letter::{Sink, Sinks};
 use kafka_batcher_core::{
     BatchBuilder, DeadRecord, ErrorKind, Moment, ProduceError, ProduceRequest, Report, StorageError,
-    TopicConfig, What,
+    TopicConfig, Trouble, What,
 };
 use parking_lot::Mutex;
 
@@ -37,7 +37,11 @@ impl DeadLetters {
         if let (Sink::Topic, Some(topic)) = (sink, &self.topic) {
             match self.send(shared, topic, &dead).await {
                 Ok(()) => {
-                    self.machine.lock().taken();
+                    if self.machine.lock().taken() {
+                        let mut report = Report::new(What::Recovered(Trouble::DeadLetterTopic), "");
+                        report.topic = Some(dead.lane.topic.to_string());
+                        shared.notify.send(report);
+                    }
                     return Ok(());
                 }
                 Err(error) => {

@@ -57,9 +57,9 @@ pub use kafka_batcher_core::config::{
 pub use kafka_batcher_core::{
     Batch, BatchFlusher, ConfigError, DeadLetter, DeadRecord, Denial, ErrorKind, ErrorNotifier, Event,
     EventError, EventRef, FlushReason, Headers, Health, Json, KafkaConfig, LaneId, LaneState,
-    MemoryDeadLetters, MemoryProducer, MemoryStorage, Observe, Obstacle, Outcome, PartitionStrategy,
-    Partitioner, Payload, Producer, Receipt, Record, RecordRef, Report, Snapshot, Telemetry, TempStorage,
-    TopicConfig, TopicSettings, What,
+    MemoryDeadLetters, MemoryProducer, MemoryStorage, Next, NoNotifier, Observe, Obstacle, Outcome,
+    PartitionStrategy, Partitioner, Payload, Producer, Receipt, Record, RecordRef, Report, Snapshot, Summary,
+    Telemetry, TempStorage, TopicConfig, TopicSettings, Trouble, What,
 };
 /// Metrics, and an endpoint for Prometheus.
 ///
@@ -92,6 +92,6 @@ pub use kafka_batcher_rskafka as rskafka;
 /// Temporary storage that survives the process and a power cut, on sled.
 #[cfg(feature = "sled")]
 pub use kafka_batcher_storage_sled as sled;
-pub use notify::LogNotifier;
+pub use notify::{FanOut, LogNotifier, RateLimited};
 pub use observer::Observer;
 pub use stats::{ShutdownReport, Stats};

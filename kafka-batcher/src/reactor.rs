@@ -15,8 +15,8 @@ use kafka_batcher_core::partition::{Routed, Router, route};
 use kafka_batcher_core::receipt::Tickets;
 use kafka_batcher_core::shard::Shard;
 use kafka_batcher_core::{
-    Batch, ErrorKind, FlushReason, LaneId, Moment, Persistence, ProduceError, ProduceFailure, ProduceRequest,
-    Report, Search, StorageCall, What,
+    Batch, ErrorKind, FlushReason, LaneId, Moment, Next, Persistence, ProduceError, ProduceFailure,
+    ProduceRequest, Report, Search, StorageCall, What,
 };
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -281,7 +281,10 @@ impl Reactor {
                     if let Err(error) =
                         topic.timed(StorageCall::Acknowledge, topic.shared.storage_call(call)).await
                     {
-                        tracing::warn!(target: "kafka_batcher", lane = %id, %error, "a delivered batch could not be removed from storage");
+                        let mut report = Report::new(What::AcknowledgeFailed, error.to_string());
+                        report.topic = Some(id.topic.to_string());
+                        report.partition = id.partition;
+                        topic.shared.notify.send(report);
                     }
                 };
                 self.acknowledging.spawn_on(acknowledge, &runtime);
@@ -528,7 +531,7 @@ impl Reactor {
                 format!("the topic has only {count} partitions; the events stay in temporary storage");
             let mut report = Report::new(What::ProduceFailed(ErrorKind::UnknownTopic), message);
             report.topic = Some(self.topic.config.topic_name.to_string());
-            (report.partition, report.events) = (*partition, *events);
+            (report.partition, report.events, report.next) = (*partition, *events, Next::LeftInStorage);
             self.topic.shared.notify.send(report);
         }
     }

@@ -12,7 +12,7 @@ use kafka_batcher_core::lane::{Lane, LaneOptions};
 use kafka_batcher_core::partition::Router;
 use kafka_batcher_core::receipt::Receipt;
 use kafka_batcher_core::shard::{Shard, Stamps, Target};
-use kafka_batcher_core::{Event, EventRef, LaneId, Report, StorageCall, What};
+use kafka_batcher_core::{Event, EventRef, LaneId, Next, Report, StorageCall, What};
 use parking_lot::Mutex;
 use tokio::sync::{Notify as Wakeup, mpsc};
 
@@ -174,6 +174,7 @@ impl Topic {
 
     fn panicked(&self, panic: String) -> AddErrorKind {
         let mut report = Report::new(What::Panicked, panic.clone());
+        (report.events, report.next) = (1, Next::HandedBack);
         report.topic = Some(self.config.topic_name.to_string());
         self.shared.notify.send(report);
         AddErrorKind::Panicked(panic)

@@ -24,6 +24,8 @@ pub struct Sinks {
     has_topic: bool,
     /// The topic is left alone until then.
     paused: Option<Moment>,
+    /// It did not take the last record.
+    refused: bool,
     backoff: Backoff,
 }
 
@@ -32,7 +34,7 @@ impl Sinks {
     #[must_use]
     pub const fn new(has_topic: bool, timing: Timing, seed: u64) -> Self {
         let backoff = Backoff::new(timing.retry_backoff, timing.recheck_interval, seed);
-        Self { has_topic, paused: None, backoff }
+        Self { has_topic, paused: None, refused: false, backoff }
     }
 
     /// Where the next dead record goes.
@@ -45,9 +47,10 @@ impl Sinks {
         }
     }
 
-    /// The topic has taken a record.
-    pub const fn taken(&mut self) {
+    /// The topic has taken a record; says whether it had not taken the one before.
+    pub const fn taken(&mut self) -> bool {
         self.paused = None;
+        std::mem::replace(&mut self.refused, false)
     }
 
     /// The topic has not taken a record, which goes to the fallback now.
@@ -55,6 +58,7 @@ impl Sinks {
     /// If it was the record's own fault, the next one may fare better. Otherwise each attempt may take as long as
     /// `produce_timeout`, and lanes wait for it: the topic is tried again after `recheck_interval`.
     pub fn refused(&mut self, kind: ErrorKind, now: Moment) {
+        self.refused = true;
         self.paused = match kind {
             ErrorKind::Permanent | ErrorKind::TooLarge | ErrorKind::Expired => None,
             ErrorKind::Transient | ErrorKind::Denied | ErrorKind::UnknownTopic | ErrorKind::Fatal => {

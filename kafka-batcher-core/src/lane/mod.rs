@@ -41,7 +41,7 @@ use crate::batch::{Batch, BatchBuilder, Buffers};
 use crate::config::{Durability, OnStorageFull, OnUnavailable, Timing, TopicConfig};
 use crate::dead_letter::DeadRecord;
 use crate::journal::Pledge;
-use crate::notifier::{Report, What};
+use crate::notifier::{Report, Trouble, What};
 use crate::producer::{Delivered, ErrorKind, Persistence, ProduceError, ProduceFailure};
 use crate::receipt::Tickets;
 use crate::search::{Found, Search};
@@ -391,6 +391,8 @@ pub struct Lane {
     /// Events turned back since the last call of [`Lane::take_turned_back`].
     turned_back: u64,
     released: (usize, usize),
+    /// What was reported and is not over yet.
+    troubles: Vec<Trouble>,
     say: VecDeque<Action>,
     stats: LaneStats,
 }
@@ -442,6 +444,7 @@ impl Lane {
             winding_down: false,
             turned_back: 0,
             released: (0, 0),
+            troubles: Vec::new(),
             say: VecDeque::new(),
             stats: LaneStats::default(),
             id,
@@ -667,6 +670,22 @@ impl Lane {
     }
 
     fn report(&mut self, what: What, events: u64, message: String) {
+        let trouble = what.trouble();
+        if trouble.lasts() && !self.troubles.contains(&trouble) {
+            self.troubles.push(trouble);
+        }
+        self.tell(what, events, message);
+    }
+
+    /// A trouble is over: whoever heard of it hears that, too.
+    fn is_well(&mut self, trouble: Trouble) {
+        if let Some(at) = self.troubles.iter().position(|of| *of == trouble) {
+            self.troubles.swap_remove(at);
+            self.tell(What::Recovered(trouble), 0, String::new());
+        }
+    }
+
+    fn tell(&mut self, what: What, events: u64, message: String) {
         let mut report = Report::new(what, message);
         report.topic = Some(self.id.topic.to_string());
         report.partition = self.id.partition;

@@ -2,7 +2,7 @@
 
 use super::{Action, Dead, Flight, FlightId, Held, Lane, Link, Origin, Replay, StorageOp};
 use crate::dead_letter::DeadRecord;
-use crate::notifier::What;
+use crate::notifier::{Trouble, What};
 use crate::producer::{Delivered, ErrorKind, Failed, Persistence, ProduceFailure};
 use crate::receipt::Outcome;
 use crate::storage::StorageError;
@@ -82,6 +82,7 @@ impl Lane {
         held.attempts = held.attempts.saturating_add(1);
         if held.entry.is_none() {
             self.full = None; // nothing has to be stored now
+            self.is_well(Trouble::Store);
         }
         let flight = FlightId(self.next_flight);
         self.next_flight += 1;
@@ -144,6 +145,7 @@ impl Lane {
     /// Kafka has every record of it.
     pub(super) fn settle(&mut self, held: Held, delivered: &Delivered) {
         self.failing = None;
+        self.is_well(Trouble::Produce);
         self.backoff.reset();
         if held.entry.is_some() && !held.maybe {
             self.left_behind = 0; // it was not there: what comes later was not sent either
@@ -198,6 +200,7 @@ impl Lane {
             ErrorKind::TooLarge | ErrorKind::Permanent | ErrorKind::Expired => {
                 // Kafka is there: if nothing is left to be sent after this, nothing else would unlock the lane.
                 self.failing = None;
+                self.is_well(Trouble::Produce);
                 self.backoff.reset();
                 if held.batch.len() > 1 {
                     return halves(held);
@@ -296,6 +299,7 @@ impl Lane {
             return;
         }
         self.storage_backoff.reset();
+        self.is_well(Trouble::DeadLetter);
         let Some(dead) = self.dead.pop_front() else { return };
         self.stats.dead_lettered += 1;
         if dead.held.entry.is_some() {

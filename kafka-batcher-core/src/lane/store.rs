@@ -3,7 +3,7 @@
 use super::{Action, Held, Lane, Link, Replay, StorageOp};
 use crate::accumulator::FlushReason;
 use crate::batch::BatchBuilder;
-use crate::notifier::What;
+use crate::notifier::{Trouble, What};
 use crate::receipt::{Outcome, Tickets};
 use crate::storage::{EntryId, StorageError, StoredBatch};
 use crate::time::Moment;
@@ -52,6 +52,7 @@ impl Lane {
                 self.storage_pause = None;
                 self.full = None;
                 self.storage_backoff.reset();
+                self.is_well(Trouble::Store);
                 self.stored_batches += 1;
                 self.stats.stored += held.events();
                 if held.maybe {
@@ -123,6 +124,7 @@ impl Lane {
         match result {
             Ok(entries) if !entries.is_empty() => {
                 self.storage_pause = None;
+                self.is_well(Trouble::Recover);
                 self.replay(entries);
             }
             Ok(_) => {
@@ -132,6 +134,8 @@ impl Lane {
                 self.journal_is_empty();
                 self.stored_tickets.clear();
                 self.failing = None; // nothing is left to try with
+                self.is_well(Trouble::Recover);
+                self.is_well(Trouble::Produce);
                 if missing > 0 {
                     self.stats.lost += missing;
                     self.report(What::Lost, missing, "temporary storage no longer has them".to_owned());

@@ -2,23 +2,33 @@
 
 use std::time::{Duration, Instant};
 
-use kafka_batcher_core::{ErrorNotifier, Report, What};
+use kafka_batcher_core::{ErrorNotifier, Report, Summary, What};
 
 use super::Outcome;
 use super::telemetry::KINDS;
 
 /// One of each.
 fn reports() -> Vec<Report> {
-    let mut what: Vec<What> =
-        vec![What::StoreFailed, What::RecoverFailed, What::DeadLetterFailed, What::Panicked, What::Lost];
+    let mut what: Vec<What> = vec![
+        What::StoreFailed,
+        What::RecoverFailed,
+        What::AcknowledgeFailed,
+        What::DeadLetterFailed,
+        What::Panicked,
+        What::Lost,
+    ];
     for kind in KINDS {
         what.extend([
             What::ConnectFailed(kind),
             What::PartitionsUnknown(kind),
             What::ProduceFailed(kind),
+            What::ReconcileFailed(kind),
             What::DeadLettered(kind),
+            What::DeadLetterTopicFailed(kind),
         ]);
     }
+    let troubles: Vec<What> = what.iter().map(|what| What::Recovered(what.trouble())).collect();
+    what.extend(troubles);
     let full = |what| {
         let mut report = Report::new(what, "what went wrong, größer\nand on a second line");
         report.topic = Some("topic".to_owned());
@@ -27,7 +37,15 @@ fn reports() -> Vec<Report> {
         report
     };
     let mut reports: Vec<Report> = what.iter().map(|what| Report::new(*what, "")).collect();
-    reports.extend(what.into_iter().map(full));
+    reports.extend(what.iter().copied().map(full));
+    reports.extend(what.into_iter().map(|what| {
+        let mut summary = Summary::default();
+        (summary.times, summary.period) = (u64::MAX, Duration::MAX);
+        (summary.partitions, summary.topics) = (u32::MAX, u32::MAX);
+        let mut report = full(what);
+        report.summary = Some(summary);
+        report
+    }));
     let mut extreme = Report::new(What::Lost, "x".repeat(100_000));
     extreme.topic = Some("x".repeat(249));
     (extreme.partition, extreme.events) = (Some(u32::MAX), u64::MAX);
@@ -39,7 +57,13 @@ fn reports() -> Vec<Report> {
 fn notify(notifier: &dyn ErrorNotifier, reports: &[Report]) -> Duration {
     let start = Instant::now();
     let passed = std::thread::scope(|scope| {
-        scope.spawn(|| reports.iter().for_each(|report| notifier.report(report))).join()
+        let call = || {
+            for report in reports {
+                notifier.report(report);
+                notifier.tick();
+            }
+        };
+        scope.spawn(call).join()
     });
     if let Err(panic) = passed {
         std::panic::resume_unwind(panic);
@@ -59,6 +83,17 @@ pub async fn reporting_comes_to_an_end(notifier: &dyn ErrorNotifier) -> Outcome 
     few.truncate(10);
     let took = notify(notifier, &few);
     assert!(took < Duration::from_secs(15), "{} reports took {took:?}", few.len());
+    Ok(())
+}
+
+/// A tick is no call that may come too soon, too late, or again.
+pub async fn ticks_come_whenever_they_come(notifier: &dyn ErrorNotifier) -> Outcome {
+    for report in reports().iter().take(10) {
+        notify(notifier, std::slice::from_ref(report));
+        for _ in 0..10 {
+            std::thread::scope(|scope| drop(scope.spawn(|| notifier.tick())));
+        }
+    }
     Ok(())
 }
 
@@ -87,6 +122,7 @@ macro_rules! notifier_conformance {
         $crate::__conformance_tests! { notifier, $module, $notifier;
             every_report_is_passed_on
             reporting_comes_to_an_end
+            ticks_come_whenever_they_come
             a_burst_is_survived
         }
     };
