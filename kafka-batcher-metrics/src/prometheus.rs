@@ -88,7 +88,10 @@ impl Exporter {
             self.recorded.publish(&snapshot);
         }
         self.handle.run_upkeep();
-        self.handle.render()
+        let options = &self.recorded.inner.source.options;
+        let counted =
+            ["producer", "consumer"].map(|who| format!("{}_{who}_{}", options.prefix, names::MESSAGES));
+        with_count(&self.handle.render(), &counted)
     }
 
     /// Serves these until the server is dropped:
@@ -122,6 +125,22 @@ impl Exporter {
         let task = tokio::spawn(accept(listener, exporter, observer)).abort_handle();
         Ok(Server { address, task })
     }
+}
+
+/// The text with the number of observations of these histograms under its right name.
+///
+/// The exporter leaves out a suffix that a name ends with already: of `…_messages_count` it calls the number `…_messages_count`
+/// and not `…_messages_count_count`, and for Prometheus the histogram has none then.
+fn with_count(text: &str, histograms: &[String]) -> String {
+    let mut mended = String::with_capacity(text.len() + 256);
+    for line in text.split_inclusive('\n') {
+        let after = histograms.iter().find_map(|name| Some((name, line.strip_prefix(name.as_str())?)));
+        match after.filter(|(_, rest)| rest.starts_with(['{', ' '])) {
+            Some((name, rest)) => mended.extend([name, "_count", rest]),
+            None => mended.push_str(line),
+        }
+    }
+    mended
 }
 
 /// An endpoint that is being served; it ends when this is dropped.
@@ -216,4 +235,39 @@ fn text(status: StatusCode, body: String) -> Response<Full<Bytes>> {
     let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     response.headers_mut().insert(CONTENT_TYPE, kind);
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use kafka_batcher_core::{LaneId, Snapshot, Telemetry};
+
+    use super::*;
+
+    #[derive(Debug)]
+    struct Nothing;
+
+    #[async_trait::async_trait]
+    impl Observe for Nothing {
+        async fn snapshot(&self) -> Option<Snapshot> {
+            None
+        }
+    }
+
+    #[tokio::test]
+    async fn a_histogram_whose_name_ends_with_count_has_a_count() {
+        let exporter = Exporter::new(&Options::default()).unwrap();
+        exporter.telemetry().delivered(&LaneId::partition("t", 0), 7, 100, Duration::from_millis(1));
+        let text = exporter.render(&Nothing).await;
+        let name = "kafka_batcher_producer_batch_messages_count";
+        let lines: Vec<_> = text.lines().filter(|line| line.starts_with(name)).collect();
+        assert!(
+            lines.iter().any(|line| line.starts_with(&format!("{name}_count{{")) && line.ends_with(" 1")),
+            "{lines:?}"
+        );
+        assert!(!lines.iter().any(|line| line.starts_with(&format!("{name}{{"))), "{lines:?}");
+        assert_eq!(lines.iter().filter(|line| line.contains("_bucket{")).count(), 10, "{lines:?}");
+        assert!(text.contains("kafka_batcher_producer_duration_seconds_count{"));
+    }
 }
