@@ -18,6 +18,8 @@ pub(crate) enum Command {
     #[cfg(feature = "sled")]
     #[command(subcommand)]
     Spool(crate::spool::args::SpoolCommand),
+    #[cfg(feature = "metrics")]
+    Top(crate::top::TopArgs),
     Demo(DemoArgs),
 }
 

@@ -37,7 +37,7 @@ pub(crate) fn seconds(time: Duration) -> String {
 }
 
 /// How long something has been there, in the two units that say most: `3 d 4 h`, `2 min 5 s`, `7 s`.
-#[cfg(feature = "sled")]
+#[cfg(any(feature = "metrics", feature = "sled"))]
 pub(crate) fn age(time: Duration) -> String {
     let seconds = time.as_secs();
     let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);

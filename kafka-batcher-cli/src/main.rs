@@ -28,6 +28,8 @@ mod show;
 mod signals;
 #[cfg(feature = "sled")]
 mod spool;
+#[cfg(feature = "metrics")]
+mod top;
 mod troubles;
 mod verify;
 
@@ -63,6 +65,11 @@ fn main() -> ExitCode {
         Command::Spool(command) => {
             let console = Console::new(false);
             (console.clone(), run(spool::run(command, console)))
+        }
+        #[cfg(feature = "metrics")]
+        Command::Top(args) => {
+            let console = Console::new(false);
+            (console.clone(), run(top::top(&args, &console)))
         }
         Command::Demo(args) => {
             let console = Console::new(false);

@@ -4,43 +4,9 @@
 
 mod common;
 
-use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::time::{Duration, Instant};
 
-use common::{PATIENCE, Running, TOPIC, broker, file, run};
-
-/// Status and body.
-fn get(address: &str, path: &str) -> (u16, String) {
-    let mut stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-    (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
-}
-
-/// The value of a series of the topic; `None` when there is none.
-fn value(address: &str, series: &str) -> Option<f64> {
-    let (status, body) = get(address, "/metrics");
-    assert_eq!(status, 200);
-    let line = body.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
-    line.map(|value| value.parse().unwrap())
-}
-
-fn until(what: &str, is_so: impl Fn() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !is_so() {
-        assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {what}");
-        std::thread::sleep(Duration::from_millis(10));
-    }
-}
-
-/// Where it says it listens.
-fn address(running: &Running) -> String {
-    running.says("http://").split_once("http://").unwrap().1.to_owned()
-}
+use common::{Running, TOPIC, broker, file, get, run, until, value};
 
 #[test]
 fn metrics_and_health_are_told_as_long_as_it_runs() {
@@ -51,7 +17,7 @@ fn metrics_and_health_are_told_as_long_as_it_runs() {
     let config = config.path().to_str().unwrap();
     let args = ["produce", "-t", TOPIC, "-b", &bootstrap, "--listen", "127.0.0.1:0", "--config", config];
     let mut running = Running::start(&args);
-    let address = address(&running);
+    let address = running.address();
     assert_eq!(get(&address, "/healthz").0, 200);
     until("it is ready", || get(&address, "/readyz").0 == 200);
     running.write("one\ntwo\nthree\n");
@@ -86,7 +52,7 @@ fn metrics_and_health_are_told_as_long_as_it_runs() {
 fn all_names_have_the_prefix_that_is_asked_for() {
     let more = ["--listen", "localhost:0", "--metrics-prefix", "prom_ex_kafka"];
     let running = Running::start(&[&["produce", "-t", TOPIC, "--embedded"], &more[..]].concat());
-    let address = address(&running);
+    let address = running.address();
     let (_, body) = get(&address, "/metrics");
     let mut names = body.lines().filter(|line| !line.starts_with('#') && !line.is_empty()).peekable();
     assert!(names.peek().is_some() && names.all(|name| name.starts_with("prom_ex_kafka_")), "{body}");
@@ -106,4 +72,32 @@ fn an_address_that_can_t_be_had_is_said_before_anything_is_sent() {
         assert_eq!((ended.code, ended.stdout.as_str()), (Some(2), ""), "{ended:?}");
         assert!(ended.stderr.contains(&message), "{message}: {ended:?}");
     }
+}
+
+#[cfg(feature = "sled")]
+#[test]
+fn a_replay_can_be_watched_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let spool = folder.path().join("spool");
+    let spool = spool.to_str().unwrap();
+    let ended = run(
+        &["produce", "-t", TOPIC, "-b", "127.0.0.1:1", "--spool", spool, "--patience", "0"],
+        "one\ntwo\n",
+    );
+    assert_eq!((ended.code, ended.reported("stored")), (Some(0), 2), "{ended:?}");
+    let broker = broker(4);
+    broker.down().unwrap();
+    let bootstrap = broker.bootstrap();
+    let running = Running::start(&["spool", "replay", spool, "-b", &bootstrap, "--listen", "127.0.0.1:0"]);
+    let address = running.address();
+    let labels = r#"{topic="flights",topic_alias="flights"}"#;
+    let stored = format!("kafka_batcher_events_stored{labels}");
+    until("what is stored is found", || value(&address, &stored) == Some(2.0));
+    assert_eq!(get(&address, "/healthz").0, 200);
+    let (_, health) = get(&address, "/readyz?format=json");
+    assert!(health.contains(r#""durable":true,"events":2"#), "{health}");
+    broker.up().unwrap();
+    let ended = running.end();
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert!(ended.stdout.starts_with("2 of 2 events delivered"), "{ended:?}");
 }

@@ -184,6 +184,10 @@ pub(crate) struct ReplayArgs {
     #[arg(short = 'X', value_name = "NAME=VALUE")]
     pub(crate) properties: Vec<String>,
 
+    #[cfg(feature = "metrics")]
+    #[command(flatten)]
+    pub(crate) listen: crate::args::ListenArgs,
+
     /// Give up when nothing at all could be delivered for so long
     #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
     pub(crate) patience: Duration,

@@ -37,12 +37,19 @@ pub(super) async fn replay(args: &ReplayArgs, console: Console) -> Result<u8, Fa
     if before.is_empty() {
         return outcome.tell(args);
     }
-    let troubles = Troubles::new(console);
+    #[cfg(feature = "metrics")]
+    let listen = crate::listen::Listen::bind(&args.listen, &config).map_err(unusable)?;
+    let troubles = Troubles::new(console.clone());
     troubles.show();
     let builder = KafkaBatcher::builder()
         .shared_storage(storage.clone())
         .shared_dead_letter(storage.clone())
         .notifier(troubles.clone());
+    #[cfg(feature = "metrics")]
+    let builder = match &listen {
+        Some(listen) => listen.counts(builder),
+        None => builder,
+    };
     let builder = match args.backend {
         Backend::Rdkafka => builder,
         #[cfg(feature = "rskafka")]
@@ -53,6 +60,9 @@ pub(super) async fn replay(args: &ReplayArgs, console: Console) -> Result<u8, Fa
     };
     let start = Instant::now();
     let batcher = builder.config(config).build().map_err(|e| unusable(format!("configuration: {e}")))?;
+    // Answers until the end of this function.
+    #[cfg(feature = "metrics")]
+    let _server = listen.map(|listen| listen.serve(&batcher, &console)).transpose().map_err(failed)?;
     let (mut delivered, mut at) = (0, start);
     let mut was_connected = false;
     outcome.stopped = loop {

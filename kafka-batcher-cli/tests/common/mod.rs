@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test program uses its own part")]
 
 use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -84,6 +85,11 @@ impl Running {
             assert!(Instant::now() < deadline, "it does not say `{what}`: {messages}");
             std::thread::sleep(Duration::from_millis(5));
         }
+    }
+
+    /// Where it says it listens.
+    pub(crate) fn address(&self) -> String {
+        self.says("http://").split_once("http://").unwrap().1.to_owned()
     }
 
     /// Writes to its standard input.
@@ -206,4 +212,32 @@ pub(crate) fn file(content: impl AsRef<[u8]>) -> tempfile::NamedTempFile {
     let mut file = tempfile::NamedTempFile::new().unwrap();
     file.write_all(content.as_ref()).unwrap();
     file
+}
+
+/// What a path is answered with: status and body.
+pub(crate) fn get(address: &str, path: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+}
+
+/// The value of a series of the topic; `None` when there is none.
+pub(crate) fn value(address: &str, series: &str) -> Option<f64> {
+    let (status, body) = get(address, "/metrics");
+    assert_eq!(status, 200);
+    let line = body.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+    line.map(|value| value.parse().unwrap())
+}
+
+/// Waits for it.
+pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !is_so() {
+        assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }
