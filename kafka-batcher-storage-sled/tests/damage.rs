@@ -123,3 +123,35 @@ async fn numbers_of_what_was_not_promised_are_not_used_again() {
     assert_eq!(names(&storage, &lane(0)).await, numbers(0, 11));
     assert_eq!(storage.recovery().lost_batches, 0);
 }
+
+/// What is left of a mostly drained generation is moved, and the old one goes: not if it has lost something.
+#[tokio::test]
+async fn a_mostly_drained_generation_that_is_damaged_is_put_aside() {
+    let folder = tempfile::tempdir().unwrap();
+    let storage = SledStorage::open(options(folder.path())).unwrap();
+    let db = folder.path().join("gen-0000000001/db");
+    let mut stored = 0;
+    while !folder.path().join("gen-0000000002").exists() {
+        append(&storage, &lane(0), &stored.to_string(), 60_000).await.unwrap();
+        stored += 1;
+    }
+    let bytes = std::fs::read(&db).unwrap();
+    let value = common::named(&(stored - 5).to_string(), 2, 60_000).as_bytes().to_vec();
+    let places: Vec<usize> = memchr::memmem::find_iter(&bytes, &value[..1000]).collect();
+    for at in &places {
+        std::fs::File::options().write(true).open(&db).unwrap().write_all_at(&[0; 16], *at as u64).unwrap();
+    }
+    assert!(!places.is_empty());
+    drop(bytes);
+    storage.acknowledge(&lane(0), EntryId(stored as u64 - 10)).await.unwrap();
+    let gone = async {
+        while db.exists() {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(60), gone).await.expect("it is moved");
+    let left = names(&storage, &lane(0)).await;
+    assert_eq!(left.len(), 9, "{left:?}");
+    let recovery = storage.recovery();
+    assert_eq!((recovery.lost_batches, recovery.quarantined.len()), (1, 1), "{recovery:?}");
+}

@@ -1,13 +1,14 @@
 //! Room: the quota, the reserve, and generations that come and go.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::{DEAD, Engine, New, now_millis};
 use crate::folder;
-use crate::generation::{Generation, GenerationError};
+use crate::generation::{Extent, Generation, GenerationError};
 use crate::marks::Marks;
-use crate::record::{Count, Stored};
+use crate::record::{Count, Place, Stored};
 
 /// Room kept for what sled writes beside the records: it takes space by half-mebibyte segments.
 const SLACK: u64 = 1536 * 1024;
@@ -97,7 +98,7 @@ impl Engine {
     /// Bytes of records in a generation that somebody still needs.
     fn live_bytes(&self, generation: &Generation) -> u64 {
         let state = self.state();
-        let live = |((_, number), extent): &((_, u32), crate::generation::Extent)| {
+        let live = |((_, number), extent): &((_, u32), Extent)| {
             let Some(mark) = state.lanes.get(number).map(|lane| &lane.mark) else { return 1 };
             if mark.acked >= extent.last.min(mark.high) {
                 return 0;
@@ -204,8 +205,24 @@ impl Engine {
         let target = self.begin()?;
         let mut group = Group::new(&target);
         let walked = chosen.iter().try_for_each(|generation| {
-            generation
-                .walk(|record| if self.state().is_live(record.place) { group.push(record) } else { Ok(()) })
+            let (mut seen, mut gaps) = (self.start_of(generation), Vec::new());
+            generation.walk(|record| {
+                if !self.state().is_live(record.place) {
+                    return Ok(());
+                }
+                let Place { lane, seq, .. } = record.place;
+                let before = seen.insert(lane, (seq, record.after()));
+                gaps.extend(
+                    before
+                        .filter(|(_, count)| *count != record.before)
+                        .map(|(last, _)| (lane, last, seq - 1)),
+                );
+                group.push(record)
+            })?;
+            if self.has_lost(generation, &seen, gaps) {
+                generation.damaged.store(true, Relaxed);
+            }
+            Ok(())
         });
         let moved = walked.and_then(|()| group.end()).and_then(|()| target.seal());
         if let Err(error) = moved {
@@ -220,6 +237,43 @@ impl Engine {
             self.remove(generation);
         }
         Ok(())
+    }
+
+    /// Behind which record of each lane, and behind how much of it, what is needed of a generation begins.
+    fn start_of(&self, generation: &Generation) -> BTreeMap<u32, (u64, Count)> {
+        let state = self.state();
+        let start = |((_, number), extent): ((_, u32), Extent)| {
+            let mark = &state.lanes.get(&number)?.mark;
+            let is_begun = mark.acked >= extent.first;
+            let start =
+                if is_begun { (mark.acked, mark.acked_count) } else { (extent.first - 1, extent.before) };
+            Some((number, start))
+        };
+        generation.extent_list().into_iter().filter_map(start).collect()
+    }
+
+    /// Whether something that is needed was put into a generation and is not found any more, there or elsewhere: it would
+    /// be in one of these gaps, or behind what was seen.
+    fn has_lost(
+        &self,
+        generation: &Generation,
+        seen: &BTreeMap<u32, (u64, Count)>,
+        mut gaps: Vec<(u32, u64, u64)>,
+    ) -> bool {
+        let (marks, generations) = {
+            let state = self.state();
+            (state.marks(), state.generations.clone())
+        };
+        for ((_, number), Extent { last, .. }) in generation.extent_list() {
+            let is_needed = marks.get(&number).is_some_and(|mark| last <= mark.high && !mark.is_void(last));
+            if is_needed && seen.get(&number).is_some_and(|(seen, _)| *seen < last) {
+                gaps.push((number, last - 1, last));
+            }
+        }
+        gaps.into_iter().any(|(number, from, to)| {
+            let voids = marks.get(&number).map_or(&[][..], |mark| &mark.voids);
+            matches!(self.find(&generations, number, from, to, voids), Ok(None))
+        })
     }
 
     /// Removes dead letters that are older than the limit.
