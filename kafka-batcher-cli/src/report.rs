@@ -149,13 +149,16 @@ impl Outcome {
         match &self.spool {
             Some(Spool { folder, .. }) => {
                 let look = format!("look at them with `kafka-batcher spool peek --dead {folder}`");
-                say(fate.dead_lettered, &format!("refused by Kafka, and kept in the spool; {look}"));
+                say(
+                    fate.dead_lettered,
+                    &format!("refused by Kafka or too old, and kept in the spool; {look}"),
+                );
                 let send =
                     format!("`kafka-batcher spool replay {folder}`, or the next run with it, sends them");
                 say(fate.stored, &format!("stored in {folder}; {send}"));
                 say(self.damaged(), "left in the spool by an earlier run, and gone: its files are damaged");
             }
-            None => say(fate.dead_lettered, "refused by Kafka, and gone now"),
+            None => say(fate.dead_lettered, "refused by Kafka or too old, and gone now"),
         }
         say(self.missing(), "unaccounted for; this is a bug of kafka-batcher");
         say(taken.too_late, "read from the input, and not sent when the time was up");
@@ -298,7 +301,7 @@ mod tests {
     fn dead_letters_are_gone_or_kept() {
         let mut outcome = outcome();
         outcome.fate = Fate { delivered: 336_775, dead_lettered: 1, ..Fate::default() };
-        assert!(outcome.to_string().contains("1 refused by Kafka, and gone now"), "{outcome}");
+        assert!(outcome.to_string().contains("1 refused by Kafka or too old, and gone now"), "{outcome}");
         outcome.spool = Some(Spool { folder: "/s".to_owned(), ..Spool::default() });
         assert!(
             outcome

@@ -103,11 +103,17 @@ pub(crate) fn for_replay(
         }) {
             topic.insert("partition_strategy".to_owned(), strategy.into());
         }
+        if let Some(millis) = args.max_age {
+            topic.insert("max_age".to_owned(), number("--max-age", millis)?);
+        }
         topic.insert("topic_name".to_owned(), (*name).into());
         Ok(Value::Table(topic))
     });
     let settings = settings.collect::<Result<Vec<_>, String>>()?;
     table.insert("topics".to_owned(), Value::Array(settings));
+    if let Some(rate) = args.rate {
+        table.insert("replay_rate".to_owned(), i64::from(rate.get()).into());
+    }
     endpoints(args.brokers.as_deref(), environment, &mut table)
         .ok_or_else(|| format!("where is Kafka? Give --brokers HOST:PORT, or set {BOOTSTRAP}"))?;
     properties(&args.properties, &mut table)?;
@@ -295,6 +301,29 @@ mod tests {
         };
         assert_eq!(strategy(true), ("murmur2".to_owned(), true));
         assert_eq!(strategy(false), ("sticky".to_owned(), false));
+    }
+
+    #[cfg(feature = "sled")]
+    #[test]
+    fn a_replay_goes_by_the_limits_of_the_file_unless_options_win() {
+        use crate::spool::args::SpoolCommand;
+        let file = file("replay_rate = 7\nmax_age = 60000\n[[topics]]\ntopic_name = 'b'\nmax_age = false");
+        let path = file.path().to_str().unwrap();
+        let limits = |options: &[&str]| {
+            let line = ["kafka-batcher", "spool", "replay", "DIR", "--config", path];
+            let Command::Spool(SpoolCommand::Replay(args)) =
+                Cli::try_parse_from(line.iter().chain(options)).unwrap().command
+            else {
+                unreachable!()
+            };
+            let config = for_replay(&args, &["a", "b"].into(), Some("e:1"))?;
+            let ages = config.topics().unwrap().into_iter().map(|topic| topic.max_age).collect::<Vec<_>>();
+            Ok::<_, String>((config.limits().replay_rate.map(|rate| rate.get()), ages))
+        };
+        assert_eq!(limits(&[]).unwrap(), (Some(7), vec![Some(Duration::from_secs(60)), None]));
+        let both = vec![Some(Duration::from_millis(5)); 2];
+        assert_eq!(limits(&["--rate", "9", "--max-age", "5"]).unwrap(), (Some(9), both));
+        assert!(limits(&["--max-age", "0"]).unwrap_err().contains("`max_age`"));
     }
 
     #[test]

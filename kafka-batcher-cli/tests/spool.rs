@@ -297,7 +297,7 @@ fn dead_letters_are_kept_shown_and_requeued() {
     let ended = spool.produce(&bootstrap, &["-X", "message.max.bytes=1000", "--batch-size", "1"], &input);
     assert_eq!(ended.code, Some(1), "{ended:?}");
     assert_eq!((ended.reported("delivered"), ended.reported("dead-lettered")), (10, 1));
-    assert!(ended.stdout.contains("1 refused by Kafka, and kept in the spool"), "{ended:?}");
+    assert!(ended.stdout.contains("1 refused by Kafka or too old, and kept in the spool"), "{ended:?}");
 
     assert_eq!(spool.json("ls", &[])["dead_letters"]["events"], json!(1));
     let ended = spool.command("ls", &[]);
@@ -321,6 +321,38 @@ fn dead_letters_are_kept_shown_and_requeued() {
     let records = read(&bootstrap, TOPIC);
     assert_eq!(records.iter().filter(|record| text(&record.key).as_deref() == Some("long")).count(), 1);
     assert_eq!(records.len(), 11);
+}
+
+#[test]
+fn what_is_too_old_is_kept_among_the_dead_letters_and_a_replay_takes_its_time() {
+    let (broker, spool) = (broker(4), Spool::filled(0..300));
+    let bootstrap = broker.bootstrap();
+    let ended = spool.command("replay", &["-b", &bootstrap, "--max-age", "1"]);
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(ended.stdout.contains("0 of 300 events delivered"), "{ended:?}");
+    assert!(
+        ended.stdout.contains("300 dead letters in the spool; `kafka-batcher spool peek --dead"),
+        "{ended:?}"
+    );
+    assert!(
+        ended.stderr.contains("dead-lettered (expired)") && ended.stderr.contains("max_age is 1ms"),
+        "{ended:?}"
+    );
+    let ended = spool.command("replay", &["-b", &bootstrap]);
+    assert!(
+        ended.code == Some(0) && ended.stdout.starts_with("nothing to send\n300 dead letters"),
+        "{ended:?}"
+    );
+
+    let ended = spool.command("requeue", &["--kind", "expired"]);
+    assert_eq!(ended.stdout, "300 dead letters requeued, 0 dead letters left\n");
+    let config = file("replay_rate = 200\nmax_batch_bytesize = 1000\n");
+    let config = config.path().to_str().unwrap();
+    let start = Instant::now();
+    let replayed = spool.json("replay", &["-b", &bootstrap, "--config", config]);
+    assert_eq!((&replayed["delivered"], &replayed["left"]), (&json!(300), &json!([])));
+    assert!(start.elapsed() > Duration::from_secs(1), "{:?} for 300 events", start.elapsed());
+    all_there_in_order(&bootstrap, 300);
 }
 
 #[test]

@@ -85,4 +85,4 @@ pub use snapshot::{LaneState, Observe, Snapshot};
 pub use statistics::ClientStatistics;
 pub use storage::{EntryId, LaneId, LaneUsage, MemoryStorage, StorageError, StoredBatch, TempStorage};
 pub use telemetry::{NoTelemetry, StorageCall, Telemetry};
-pub use time::Moment;
+pub use time::{Moment, WallClock};

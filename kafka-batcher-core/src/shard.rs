@@ -10,7 +10,7 @@ use crate::lane::{Action, Event, Lane, Link, Origin, PushError, Pushed};
 use crate::partition::Router;
 use crate::receipt::{Receipt, Tickets};
 use crate::record::RecordRef;
-use crate::time::{Moment, earliest};
+use crate::time::{Moment, WallClock, earliest};
 
 /// One accumulator and its lanes: all partitions of a topic, or one (`collect_by_partition`), or the
 /// lane of events that have no partition yet.
@@ -188,6 +188,11 @@ impl Shard {
     /// Gives up sending: see [`Lane::abandon`].
     pub fn abandon(&mut self) {
         self.lanes.iter_mut().for_each(Lane::abandon);
+    }
+
+    /// Tells all lanes what the wall clock shows: see [`Lane::set_wall_clock`].
+    pub fn set_wall_clock(&mut self, clock: WallClock) {
+        self.lanes.iter_mut().for_each(|lane| lane.set_wall_clock(clock));
     }
 
     /// The next thing to do, and for which lane.

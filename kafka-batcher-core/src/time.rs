@@ -64,10 +64,56 @@ impl fmt::Debug for Moment {
     }
 }
 
+/// What the wall clock shows, as far as that is known: the Unix time of the driver's origin, which changes when
+/// the wall clock is set.
+///
+/// It decides nothing but how old a record is. The default shows 1970 at the origin, so that nothing is old.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct WallClock(i64);
+
+impl WallClock {
+    /// The origin was so many microseconds after the Unix epoch.
+    #[must_use]
+    pub const fn with_origin(unix_micros: i64) -> Self {
+        Self(unix_micros)
+    }
+
+    /// Milliseconds since the Unix epoch at `now`.
+    #[must_use]
+    pub const fn unix_millis(self, now: Moment) -> i64 {
+        self.0.saturating_add_unsigned(now.0).div_euclid(1000)
+    }
+
+    /// When it shows so many milliseconds since the Unix epoch; the origin for what was before that.
+    #[must_use]
+    pub const fn moment(self, unix_millis: i64) -> Moment {
+        let micros = unix_millis.saturating_mul(1000).saturating_sub(self.0);
+        Moment(if micros < 0 { 0 } else { micros.unsigned_abs() })
+    }
+}
+
 /// The earlier of two optional moments; `None` means "never".
 pub(crate) fn earliest(a: Option<Moment>, b: Option<Moment>) -> Option<Moment> {
     match (a, b) {
         (Some(a), Some(b)) => Some(a.min(b)),
         (a, b) => a.or(b),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_wall_clock_shows_a_time_at_the_moment_it_says() {
+        let clock = WallClock::with_origin(1_700_000_000_000_700);
+        for unix in [1_700_000_000_001, 1_700_000_000_002, 1_700_000_086_400_000] {
+            let moment = clock.moment(unix);
+            assert_eq!(clock.unix_millis(moment), unix);
+            assert_eq!(clock.unix_millis(moment - Duration::from_micros(1)), unix - 1);
+        }
+        assert_eq!(clock.moment(1_700_000_000_000), Moment::ZERO, "it was then before the origin");
+        assert_eq!((clock.moment(i64::MIN), clock.moment(-1)), (Moment::ZERO, Moment::ZERO));
+        assert_eq!(WallClock::default().unix_millis(Moment::from_millis(7)), 7);
     }
 }

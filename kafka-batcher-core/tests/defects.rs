@@ -197,6 +197,9 @@ fn defect_16_an_unknown_key_is_an_error_that_names_the_nearest() {
     for (text, expected) in [
         ("endpoints = 'a:1'\nbatch_sise = 1", "unknown setting `batch_sise`; did you mean `batch_size`?"),
         ("endpoints = 'a:1'\n[[topics]]\ntopic_name = 't'\nmax_wait = 1", "did you mean `max_wait_time`?"),
+        ("endpoints = 'a:1'\nmax_ages = 1", "did you mean `max_age`?"),
+        ("endpoints = 'a:1'\nreplay_rat = 1", "did you mean `replay_rate`?"),
+        ("endpoints = 'a:1'\n[[topics]]\ntopic_name = 't'\nreplay_rate = 1", "belongs to the whole client"),
         ("endpoints = 'a:1'\n[[topics]]\ntopic_name = 't'\nsasl = 1", "`sasl` belongs to the whole client"),
         (
             "endpoints = 'a:1'\n[sasl]\nmechanism = 'plain'\nlogin = 'u'\npasword = 'p'",
@@ -231,6 +234,11 @@ fn a_bad_value_is_named_with_its_key_and_what_is_allowed() {
         ("topics = 1", "setting `topics` is 1"),
         ("dead_letter_topic = 't'", "setting `dead_letter_topic` is the topic itself; allowed: false, or"),
         ("dead_letter_topic = 'a b'", "setting `dead_letter_topic` is \"a b\""),
+        ("max_age = 0", "setting `max_age` is 0ns; allowed: false, or milliseconds"),
+        ("max_age = 31536000001", "setting `max_age` is 31536000.001s"),
+        ("max_age = true", "setting `max_age` is true"),
+        ("replay_rate = 0", "setting `replay_rate` is 0; allowed: false, or events a second"),
+        ("replay_rate = -1", "setting `replay_rate` is -1"),
         ("dead_letter_topic = true", "setting `dead_letter_topic` is true"),
     ] {
         let topics = if text.starts_with("topics") { "" } else { "\n[[topics]]\ntopic_name = 't'" };
@@ -253,6 +261,20 @@ fn a_bad_value_is_named_with_its_key_and_what_is_allowed() {
     }
     let twice = KafkaConfig::new("a:1").with_topic(topic()).with_topic(topic());
     assert_eq!(twice.topics().unwrap_err(), ConfigError::DuplicateTopic("t".to_owned()));
+}
+
+#[test]
+fn limits_of_age_and_pace_are_none_unless_they_are_set() {
+    let limits = |text: &str| {
+        let config = config(&format!("endpoints = 'a:1'\n{text}\n[[topics]]\ntopic_name = 'a'")).unwrap();
+        (config.limits().replay_rate.map(|rate| rate.get()), config.topic("a").unwrap().unwrap().max_age)
+    };
+    assert_eq!(limits(""), (None, None));
+    let set = "replay_rate = 500\nmax_age = 3600000";
+    assert_eq!(limits(set), (Some(500), Some(Duration::from_secs(3600))));
+    assert_eq!(limits("replay_rate = false\nmax_age = false"), (None, None));
+    let config = config(&format!("endpoints = 'a:1'\n{set}\n[[topics]]\ntopic_name = 'a'\nmax_age = false"));
+    assert_eq!(config.unwrap().topics().unwrap()[0].max_age, None, "a topic's own goes before");
 }
 
 #[test]

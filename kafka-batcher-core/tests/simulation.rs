@@ -68,6 +68,7 @@ const MUST_HAPPEN: &[&str] = &[
     "recovery failed",
     "refused for good",
     "replayed",
+    "replayed at a pace",
     "routed",
     "search failed",
     "searched",
@@ -79,6 +80,8 @@ const MUST_HAPPEN: &[&str] = &[
     "storage full",
     "stored",
     "too large, cut",
+    "too old to be sent",
+    "too old while Kafka was away",
     "written after the answer",
 ];
 

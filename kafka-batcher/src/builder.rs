@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use kafka_batcher_core::budget::Budget;
 use kafka_batcher_core::config::Durability;
-use kafka_batcher_core::lane::Link;
+use kafka_batcher_core::lane::{Link, Pace};
 use kafka_batcher_core::{
     DeadLetter, ErrorNotifier, KafkaConfig, MemoryDeadLetters, MemoryStorage, NoTelemetry, Producer,
     Telemetry, TempStorage,
@@ -161,6 +161,7 @@ impl Builder {
             timing: config.timing(),
             clock: Clock::new(),
             budget: Budget::new(limits.max_memory_bytes, limits.max_memory_events),
+            pace: limits.replay_rate.map(|rate| Arc::new(Pace::new(rate))),
             room: Wakeup::new(),
             producer,
             storage,

@@ -3,9 +3,9 @@
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use kafka_batcher_core::Moment;
+use kafka_batcher_core::{Moment, WallClock};
 
-/// Monotonic time for every decision; wall-clock time only for the timestamps of records.
+/// Monotonic time for every decision but how old a record is; wall-clock time for that, and for the timestamps of records.
 ///
 /// Reads the processor's counter where that can be trusted (`quanta`): it is asked for every event,
 /// and asking the system costs three times as much.
@@ -34,7 +34,13 @@ impl Clock {
     /// Milliseconds since the Unix epoch at `now`, without asking the system.
     #[inline]
     pub(crate) fn unix_millis(&self, now: Moment) -> i64 {
-        self.unix_at_origin.load(Relaxed).saturating_add_unsigned(now.as_micros()) / 1000
+        self.wall().unix_millis(now)
+    }
+
+    /// What the wall clock shows, without asking the system.
+    #[inline]
+    pub(crate) fn wall(&self) -> WallClock {
+        WallClock::with_origin(self.unix_at_origin.load(Relaxed))
     }
 
     pub(crate) fn follow_wall_clock(&self) {

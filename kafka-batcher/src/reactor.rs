@@ -211,6 +211,7 @@ impl Reactor {
         let cell = Arc::clone(&self.cells[index]);
         cell.signalled.store(false, Ordering::Release);
         let now = self.topic.shared.clock.now();
+        cell.shard.lock().set_wall_clock(self.topic.shared.clock.wall());
         loop {
             let mut shard = cell.shard.lock();
             let action = shard.poll_action(now);
@@ -292,12 +293,12 @@ impl Reactor {
             Action::DeadLetter(dead) => {
                 let topic = Arc::clone(&self.topic);
                 self.answer(cell, lane, async move {
-                    let kind = dead.kind;
-                    let put = topic.dead_letters.put(&topic.shared, dead).await;
-                    if put.is_ok() {
+                    let kinds: Vec<ErrorKind> = dead.iter().map(|dead| dead.kind).collect();
+                    let (taken, result) = topic.dead_letters.put(&topic.shared, dead).await;
+                    for kind in kinds.into_iter().take(taken) {
                         topic.shared.telemetry(&topic.config, |t| t.dead_lettered(&id, kind));
                     }
-                    Event::DeadLettered(put)
+                    Event::DeadLettered { taken, result }
                 });
             }
             Action::Report(report) => self.topic.shared.notify.send(report),

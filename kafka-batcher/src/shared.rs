@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use kafka_batcher_core::budget::Budget;
 use kafka_batcher_core::config::{Timing, TopicConfig};
+use kafka_batcher_core::lane::Pace;
 use kafka_batcher_core::{
     DeadLetter, ErrorKind, ProduceError, Producer, Report, StorageError, Telemetry, TempStorage, What,
 };
@@ -25,6 +26,8 @@ pub(crate) struct Shared {
     pub(crate) timing: Timing,
     pub(crate) clock: Clock,
     pub(crate) budget: Budget,
+    /// What was stored is sent at this pace, if there is one.
+    pub(crate) pace: Option<Arc<Pace>>,
     /// Memory has become free.
     pub(crate) room: Wakeup,
     pub(crate) producer: Arc<dyn Producer>,

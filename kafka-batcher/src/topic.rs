@@ -93,7 +93,7 @@ impl Topic {
         options.seed = seed;
         let id = LaneId { topic: Arc::clone(&config.topic_name), partition: None };
         let buffers = Arc::new(Buffers::default());
-        let lane = Lane::new(id, options).with_buffers(Arc::clone(&buffers));
+        let lane = Lane::new(id, options).with_buffers(Arc::clone(&buffers)).with_pace(shared.pace.clone());
         let unassigned = Cell::new(0, Shard::new(&config, vec![lane]));
         let (signals, waiting) = mpsc::unbounded_channel();
         let topic = Self {
@@ -118,7 +118,9 @@ impl Topic {
     /// The lane of a partition, with nothing in it.
     pub(crate) fn lane(&self, partition: u32) -> Lane {
         let id = LaneId { topic: Arc::clone(&self.config.topic_name), partition: Some(partition) };
-        Lane::new(id, self.options).with_buffers(Arc::clone(&self.buffers))
+        Lane::new(id, self.options)
+            .with_buffers(Arc::clone(&self.buffers))
+            .with_pace(self.shared.pace.clone())
     }
 
     /// Tells the reactor. It is gone only after a shutdown, when there is nothing left to tell it.

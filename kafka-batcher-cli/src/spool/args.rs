@@ -1,5 +1,6 @@
 //! The command line of `kafka-batcher spool`.
 
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -104,7 +105,7 @@ pub(crate) struct Which {
     #[arg(long, value_name = "TOPIC", conflicts_with = "lane")]
     pub(crate) topic: Option<String>,
 
-    /// The dead letters instead: records that Kafka refused for good, each with the reason
+    /// The dead letters instead: records that Kafka refused for good or that were too old to be sent, each with the reason
     #[arg(long)]
     pub(crate) dead: bool,
 }
@@ -128,8 +129,8 @@ pub(crate) struct RequeueArgs {
     #[arg(long, value_name = "TOPIC")]
     pub(crate) topic: Option<String>,
 
-    /// Only those refused for this: transient, permanent, denied, too_large, unknown_topic, fatal
-    #[arg(long, value_name = "KIND", value_parser = ["transient", "permanent", "denied", "too_large", "unknown_topic", "fatal"])]
+    /// Only those that died of this: transient, permanent, denied, too_large, unknown_topic, fatal, expired
+    #[arg(long, value_name = "KIND", value_parser = ["transient", "permanent", "denied", "too_large", "unknown_topic", "fatal", "expired"])]
     pub(crate) kind: Option<String>,
 
     /// One JSON object instead of a sentence
@@ -187,6 +188,14 @@ pub(crate) struct ReplayArgs {
     #[cfg(feature = "metrics")]
     #[command(flatten)]
     pub(crate) listen: crate::args::ListenArgs,
+
+    /// Send no more than so many events a second [default: `replay_rate` of --config, or as fast as Kafka takes them]
+    #[arg(long, value_name = "EVENTS")]
+    pub(crate) rate: Option<NonZeroU32>,
+
+    /// Events older than this go to the dead letters instead [default: `max_age` of --config, or events of any age are sent]
+    #[arg(long, value_name = "MILLISECONDS")]
+    pub(crate) max_age: Option<u64>,
 
     /// Give up when nothing at all could be delivered for so long
     #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
@@ -251,7 +260,28 @@ fn lane(text: &str) -> Result<LaneId, String> {
 
 #[cfg(test)]
 mod tests {
+    use clap::{CommandFactory, Parser};
+
     use super::*;
+    use crate::args::Cli;
+
+    /// docs/spool.md shows commands as they were typed.
+    #[test]
+    fn the_walk_through_uses_commands_that_there_are_and_all_of_them() {
+        let text = include_str!("../../../docs/spool.md");
+        let mut spool_commands = std::collections::BTreeSet::new();
+        for line in text.lines().filter_map(|line| line.strip_prefix("$ ")) {
+            let Some((_, command)) = line.split_once("kafka-batcher ") else { continue };
+            let words: Vec<&str> = command.split_whitespace().take_while(|word| *word != ">").collect();
+            let parsed = Cli::try_parse_from(std::iter::once("kafka-batcher").chain(words.iter().copied()));
+            assert!(parsed.is_ok(), "{line}: {}", parsed.unwrap_err());
+            spool_commands.extend(words.strip_prefix(&["spool"]).and_then(|words| words.first()));
+        }
+        let spool = Cli::command().find_subcommand("spool").unwrap().clone();
+        let all: std::collections::BTreeSet<&str> =
+            spool.get_subcommands().map(clap::Command::get_name).filter(|name| *name != "help").collect();
+        assert_eq!(spool_commands, all);
+    }
 
     #[test]
     fn a_lane_is_read_as_it_is_shown() {

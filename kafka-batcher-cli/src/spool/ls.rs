@@ -72,7 +72,7 @@ fn table(lanes: &[LaneInfo], dead: &DeadInfo) -> String {
         ]);
     }
     if dead.records > 0 {
-        let flag = "refused by Kafka for good".to_owned();
+        let flag = "refused by Kafka for good, or too old".to_owned();
         rows.push([
             "dead letters".to_owned(),
             String::new(),

@@ -1,6 +1,7 @@
 //! `spool replay`: sends everything to Kafka.
 
 use std::collections::BTreeSet;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -33,7 +34,9 @@ pub(super) async fn replay(args: &ReplayArgs, console: Console) -> Result<u8, Fa
     let topics: BTreeSet<&str> = before.iter().map(|lane| &*lane.id.topic).collect();
     let environment = std::env::var(settings::BOOTSTRAP).ok();
     let config = settings::for_replay(args, &topics, environment.as_deref()).map_err(unusable)?;
-    let mut outcome = Outcome { before: events(&before), ..Outcome::default() };
+    let spool = args.path.display().to_string();
+    let mut outcome = Outcome { spool, before: events(&before), ..Outcome::default() };
+    outcome.dead = dead_letters(args)?;
     if before.is_empty() {
         return outcome.tell(args);
     }
@@ -58,12 +61,13 @@ pub(super) async fn replay(args: &ReplayArgs, console: Console) -> Result<u8, Fa
             builder.producer(producer.map_err(|e| unusable(format!("configuration: {e}")))?)
         }
     };
+    let rate = config.limits().replay_rate;
     let start = Instant::now();
     let batcher = builder.config(config).build().map_err(|e| unusable(format!("configuration: {e}")))?;
     // Answers until the end of this function.
     #[cfg(feature = "metrics")]
     let _server = listen.map(|listen| listen.serve(&batcher, &console)).transpose().map_err(failed)?;
-    let (mut delivered, mut at) = (0, start);
+    let (mut settled, mut failures, mut at) = (0, 0, start);
     let mut was_connected = false;
     outcome.stopped = loop {
         tokio::select! {
@@ -72,13 +76,16 @@ pub(super) async fn replay(args: &ReplayArgs, console: Console) -> Result<u8, Fa
         }
         let stats = batcher.stats();
         was_connected |= stats.connected;
-        if left(args, &storage).await.map_err(failed)?.is_empty() {
+        let left = events(&left(args, &storage).await.map_err(failed)?);
+        if left == 0 {
             break None;
         }
-        if stats.delivered + stats.dead_lettered != delivered {
-            (delivered, at) = (stats.delivered + stats.dead_lettered, Instant::now());
+        if stats.delivered + stats.dead_lettered != settled {
+            (settled, failures, at) = (stats.delivered + stats.dead_lettered, stats.failures, Instant::now());
         }
-        if at.elapsed() >= args.patience {
+        // Where nothing has failed, the next batch may only wait for its turn.
+        let rate = rate.filter(|_| stats.connected && stats.failures == failures);
+        if at.elapsed() >= args.patience + longest_turn(left, rate) {
             break None;
         }
     };
@@ -89,9 +96,21 @@ pub(super) async fn replay(args: &ReplayArgs, console: Console) -> Result<u8, Fa
     outcome.lost = report.lost;
     outcome.maybe_duplicated = report.maybe_duplicated;
     outcome.left = left(args, &storage).await.map_err(failed)?;
+    outcome.dead += report.dead_lettered;
     outcome.took = start.elapsed();
     outcome.no_kafka = !was_connected;
     outcome.tell(args)
+}
+
+/// How long a batch of so many events, at most, keeps the next one waiting.
+fn longest_turn(events: u64, rate: Option<NonZeroU32>) -> Duration {
+    let millis = rate.map_or(0, |rate| events.saturating_mul(1000) / u64::from(rate.get()));
+    Duration::from_millis(millis)
+}
+
+/// How many dead letters there are, whatever their topic.
+fn dead_letters(args: &ReplayArgs) -> Result<u64, Failure> {
+    Ok(super::view(&args.path)?.dead_letters().records)
 }
 
 /// What there is of the wanted topics.
@@ -108,7 +127,11 @@ fn events(lanes: &[LaneUsage]) -> u64 {
 
 #[derive(Debug, Default)]
 struct Outcome {
+    spool: String,
+    /// Events that were to be sent.
     before: u64,
+    /// Dead letters that are there at the end.
+    dead: u64,
     delivered: u64,
     dead_lettered: u64,
     lost: u64,
@@ -152,8 +175,14 @@ impl Outcome {
     }
 
     fn text(&self) -> String {
+        let look = if self.dead > 0 {
+            let dead = counted(self.dead, "dead letter");
+            format!("\n{dead} in the spool; `kafka-batcher spool peek --dead {}` shows them", self.spool)
+        } else {
+            String::new()
+        };
         if self.before == 0 {
-            return "nothing to send".to_owned();
+            return format!("nothing to send{look}");
         }
         let mut text = format!(
             "{} of {} delivered in {}",
@@ -163,7 +192,10 @@ impl Outcome {
         );
         for (number, what) in [
             (self.maybe_duplicated, "sent again that Kafka may have had already"),
-            (self.dead_lettered, "refused by Kafka for good, and kept among the dead letters"),
+            (
+                self.dead_lettered,
+                "refused by Kafka for good or too old to be sent, and kept among the dead letters",
+            ),
             (self.lost, "lost"),
         ] {
             if number > 0 {
@@ -179,6 +211,18 @@ impl Outcome {
             _ if !self.left.is_empty() => "\nNOT everything is in Kafka; the rest is still in the spool.",
             _ => "\nNOT everything is in Kafka.",
         });
-        text
+        text + &look
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patience_is_for_kafka_and_not_for_the_turn_of_a_batch() {
+        assert_eq!(longest_turn(5_000, NonZeroU32::new(100)), Duration::from_secs(50));
+        assert_eq!(longest_turn(5_000, None), Duration::ZERO);
+        assert!(longest_turn(u64::MAX, NonZeroU32::new(1)) > Duration::from_secs(86_400));
     }
 }

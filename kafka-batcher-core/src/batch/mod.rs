@@ -119,6 +119,12 @@ impl Batch {
         Records::new(&self.bytes, self.count)
     }
 
+    /// The largest timestamp of its records, in milliseconds since the Unix epoch, as the header has it.
+    #[must_use]
+    pub fn max_timestamp(&self) -> i64 {
+        i64::from_be_bytes(decode::field(&self.bytes, layout::MAX_TIMESTAMP))
+    }
+
     /// The identity the batch was stamped with.
     #[must_use]
     pub fn identity(&self) -> Option<Identity> {
@@ -275,5 +281,6 @@ mod tests {
         let batch = build(&[Record::new("a").with_timestamp(1000), Record::new("b").with_timestamp(-5)]);
         let stamps: Vec<_> = batch.records().map(|r: RecordRef<'_>| r.timestamp.unwrap()).collect();
         assert_eq!(stamps, [1000, -5]);
+        assert_eq!(batch.max_timestamp(), 1000);
     }
 }

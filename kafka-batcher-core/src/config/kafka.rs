@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, de};
@@ -52,7 +53,7 @@ impl fmt::Debug for Properties {
     }
 }
 
-/// How much may be held in memory before callers have to wait.
+/// What is limited over all topics together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Limits {
@@ -61,6 +62,13 @@ pub struct Limits {
     pub max_memory_bytes: usize,
     /// `max_memory_events`: the same as a number of events. Default 1,000,000.
     pub max_memory_events: usize,
+    /// `replay_rate`: how many events a second are sent of what was stored while Kafka was away, and of what comes behind that
+    /// until nothing is stored any more. Default: as fast as Kafka takes them.
+    ///
+    /// It holds over all topics, since the cluster that has just come back is what it spares. Batches stay as large as they are:
+    /// after each, sending pauses for as long as so many events may take. It has to be more than what comes in, or what is
+    /// stored only grows.
+    pub replay_rate: Option<NonZeroU32>,
 }
 
 /// How long things may take.
@@ -91,6 +99,7 @@ pub struct MetricOpts {
 
 const ENDPOINTS: &str = "\"host:port\", several separated by commas";
 const MILLIS: &str = "milliseconds, a whole number from 1 to 86400000 (a day)";
+const RATE: &str = "false, or events a second, a whole number from 1 to 4294967295";
 const EVENTS: &str = "a whole number from 1 to 33554432";
 const MEMORY: &str = "bytes, a whole number from max_batch_bytesize to 137438953472 (128 GiB)";
 const TEXTS: &str = "a table of text values";
@@ -104,6 +113,7 @@ const CLIENT_KEYS: &[&str] = &[
     "client_id",
     "max_memory_bytes",
     "max_memory_events",
+    "replay_rate",
     "produce_timeout",
     "connect_timeout",
     "retry_backoff",
@@ -123,7 +133,11 @@ impl KafkaConfig {
             sasl: None,
             ssl: None,
             client_id: "kafka-batcher".to_owned(),
-            limits: Limits { max_memory_bytes: 64 * 1024 * 1024, max_memory_events: 1_000_000 },
+            limits: Limits {
+                max_memory_bytes: 64 * 1024 * 1024,
+                max_memory_events: 1_000_000,
+                replay_rate: None,
+            },
             timing: Timing {
                 produce_timeout: Duration::from_secs(10),
                 connect_timeout: Duration::from_secs(5),
@@ -166,6 +180,12 @@ impl KafkaConfig {
     /// See [`Limits::max_memory_events`].
     pub fn max_memory_events(mut self, events: usize) -> Self {
         self.limits.max_memory_events = events;
+        self
+    }
+
+    /// See [`Limits::replay_rate`]. In events a second, from 1; `None` for no limit.
+    pub fn replay_rate(mut self, rate: impl Into<Option<NonZeroU32>>) -> Self {
+        self.limits.replay_rate = rate.into();
         self
     }
 
@@ -267,7 +287,7 @@ impl KafkaConfig {
         &self.client_id
     }
 
-    /// Limits of memory.
+    /// Limits over all topics.
     #[must_use]
     pub const fn limits(&self) -> Limits {
         self.limits
@@ -321,7 +341,7 @@ impl KafkaConfig {
             let problem = format!("{retry_backoff:?}, more than recheck_interval, {recheck_interval:?}");
             return Err(ConfigError::invalid("retry_backoff", problem, "at most recheck_interval"));
         }
-        let Limits { max_memory_bytes, max_memory_events } = self.limits;
+        let Limits { max_memory_bytes, max_memory_events, .. } = self.limits;
         if !(1..=Budget::MAX_EVENTS).contains(&max_memory_events) {
             return Err(ConfigError::invalid("max_memory_events", max_memory_events.to_string(), EVENTS));
         }
@@ -400,6 +420,14 @@ impl KafkaConfig {
             "client_id" => self.client_id = value.text(key, "text")?.to_owned(),
             "max_memory_bytes" => self.limits.max_memory_bytes = value.int(key, MEMORY)?,
             "max_memory_events" => self.limits.max_memory_events = value.int(key, EVENTS)?,
+            "replay_rate" => {
+                self.limits.replay_rate = match value {
+                    Value::Bool(false) => None,
+                    _ => Some(value.int(key, RATE).and_then(|rate: u32| {
+                        NonZeroU32::new(rate).ok_or_else(|| ConfigError::invalid(key, "0", RATE))
+                    })?),
+                };
+            }
             "produce_timeout" => self.timing.produce_timeout = millis()?,
             "connect_timeout" => self.timing.connect_timeout = millis()?,
             "retry_backoff" => self.timing.retry_backoff = millis()?,

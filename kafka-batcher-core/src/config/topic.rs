@@ -75,6 +75,15 @@ pub struct TopicConfig {
     ///
     /// Each of these that the batcher can see is reported, and counted as maybe duplicated.
     pub reconcile: bool,
+    /// How old an event may be when it comes to be sent, from 1 ms to a year. One that is older goes to the dead letters as
+    /// [`Expired`](crate::ErrorKind::Expired), and the others of its batch are sent. While Kafka is away, what is stored goes
+    /// there too, batch by batch, once all of the oldest batch is that old. Default: events are sent however old they are.
+    ///
+    /// An event is as old as the wall clock and its timestamp say: a clock that is set makes all of them older or younger
+    /// at once, and one with a timestamp in the future lives longer. What Kafka may have got already is looked for first with
+    /// `reconcile`, as long as Kafka is there; otherwise the dead letter says that it may. A batch that a producer has numbered
+    /// is never cut: it is sent whole until its youngest event is too old.
+    pub max_age: Option<Duration>,
 }
 
 impl TopicConfig {
@@ -108,6 +117,7 @@ impl TopicConfig {
             sequence_header: false,
             dead_letter_topic: None,
             reconcile: false,
+            max_age: None,
         }
     }
 }
@@ -132,6 +142,7 @@ impl fmt::Debug for TopicConfig {
             .field("sequence_header", &self.sequence_header)
             .field("dead_letter_topic", &self.dead_letter_topic)
             .field("reconcile", &self.reconcile)
+            .field("max_age", &self.max_age)
             .finish_non_exhaustive()
     }
 }
@@ -267,6 +278,7 @@ const COMPRESSIONS: &str = "\"none\", \"gzip\", \"snappy\", \"lz4\", \"zstd\"";
 const UNAVAILABLE: &str = "\"store\", \"reject\"";
 const STORAGE_FULL: &str = "\"block\", \"reject\"";
 const DURABILITIES: &str = "\"memory\", \"journal\"";
+const AGE: &str = "false, or milliseconds, a whole number from 1 to 31536000000 (a year)";
 const DEAD_LETTER_TOPIC: &str = "false, or the name of another topic";
 const NAME: &str = "1 to 249 of the characters a-z, A-Z, 0-9, '.', '_' and '-', but not \".\" or \"..\"";
 
@@ -291,6 +303,7 @@ pub(super) const TOPIC_KEYS: &[&str] = &[
     "sequence_header",
     "dead_letter_topic",
     "reconcile",
+    "max_age",
 ];
 
 impl TopicSettings {
@@ -415,6 +428,16 @@ impl TopicSettings {
         self.set(move |c| c.reconcile = on)
     }
 
+    /// See [`TopicConfig::max_age`]. From 1 ms to a year; `None` for a topic whose events may be of any age although others'
+    /// may not.
+    pub fn max_age(self, age: impl Into<Option<Duration>>) -> Self {
+        let age = age.into();
+        let year = Duration::from_secs(365 * 86_400);
+        let good = age.is_none_or(|age| (Duration::from_millis(1)..=year).contains(&age));
+        self.check("max_age", good, format_args!("{:?}", age.unwrap_or_default()), AGE)
+            .set(move |c| c.max_age = age)
+    }
+
     /// Sets `key` from a configuration file's value; `false` when a topic has no such key.
     pub(super) fn set_key(&mut self, key: &str, value: &Value) -> Result<bool, ConfigError> {
         let this = std::mem::take(self);
@@ -468,6 +491,10 @@ impl TopicSettings {
                 _ => Some(value.text(key, DEAD_LETTER_TOPIC)?),
             }),
             "reconcile" => this.reconcile(value.bool(key)?),
+            "max_age" => this.max_age(match value {
+                Value::Bool(false) => None,
+                _ => Some(Duration::from_millis(value.int(key, AGE)?)),
+            }),
             _ => {
                 *self = this;
                 return Ok(false);

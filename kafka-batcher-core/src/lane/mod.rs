@@ -20,10 +20,12 @@
 //! `None`, then [`Lane::poll_timeout`] for when to poll again. The lane has no clock: each call says
 //! what time it is.
 
+mod expire;
 mod full;
 mod gather;
 mod journal;
 mod obstacle;
+mod pace;
 mod produce;
 mod reconcile;
 mod store;
@@ -47,11 +49,12 @@ use crate::receipt::Tickets;
 use crate::search::{Found, Search};
 use crate::snapshot::LaneState;
 use crate::storage::{EntryId, LaneId, StorageError, StoredBatch};
-use crate::time::{Moment, earliest};
+use crate::time::{Moment, WallClock, earliest};
 
 use full::Full;
 pub use gather::{PushError, Pushed, SEQUENCE_HEADER};
 use journal::Gathered;
+pub use pace::Pace;
 
 /// Settings of a lane.
 #[derive(Clone, Copy, Debug)]
@@ -80,6 +83,8 @@ pub struct LaneOptions {
     /// Before what Kafka may have is sent again, its log is searched for it: see [`TopicConfig::reconcile`]. Takes an
     /// `instance`, and a producer that can [search](crate::Capabilities::search).
     pub reconcile: bool,
+    /// See [`TopicConfig::max_age`].
+    pub max_age: Option<Duration>,
     /// Seed for jitter.
     pub seed: u64,
 }
@@ -100,6 +105,7 @@ impl LaneOptions {
             durable: false,
             instance: None,
             reconcile: false,
+            max_age: topic.max_age,
             seed: 0,
         }
     }
@@ -164,8 +170,8 @@ pub enum Action {
     },
     /// Kafka has this stored batch: forget it. No answer.
     Acknowledge(EntryId),
-    /// Put a record to the dead letters; answer with [`Event::DeadLettered`].
-    DeadLetter(DeadRecord),
+    /// Put these records to the dead letters, in this order; answer with [`Event::DeadLettered`].
+    DeadLetter(Vec<DeadRecord>),
     /// Tell the error notifier. No answer.
     Report(Report),
     /// Tell telemetry that a batch was gathered. No answer.
@@ -204,7 +210,12 @@ pub enum Event {
     /// The answer to [`Action::Recover`].
     Recovered(Result<Vec<(EntryId, StoredBatch)>, StorageError>),
     /// The answer to [`Action::DeadLetter`].
-    DeadLettered(Result<(), StorageError>),
+    DeadLettered {
+        /// So many of the records were taken, from the first on without a gap.
+        taken: usize,
+        /// Why the next one was not, if one was not.
+        result: Result<(), StorageError>,
+    },
 }
 
 /// Whether there is a client that could send.
@@ -318,14 +329,21 @@ struct Replay {
     entries: Vec<(EntryId, u32)>,
     /// What is still to be sent of it: the batch, or its parts after a cut.
     parts: VecDeque<Held>,
+    /// When the first part may be sent, as long as it waits for that.
+    turn: Option<Moment>,
+    /// Its turn has come: what is sent again of it in parts takes no other.
+    has_gone: bool,
 }
 
 #[derive(Debug)]
 enum StorageOp {
     Append(Held),
     Recover,
+    /// Reads to find out what is too old to be kept.
+    Look,
 }
 
+/// Records that will never be sent, all for the same reason.
 #[derive(Debug)]
 struct Dead {
     held: Held,
@@ -341,6 +359,8 @@ pub struct Lane {
     id: LaneId,
     options: LaneOptions,
 
+    wall_clock: WallClock,
+    pace: Option<Arc<Pace>>,
     buffers: Arc<Buffers>,
     builder: BatchBuilder,
     builder_tickets: Option<Tickets>,
@@ -355,6 +375,10 @@ pub struct Lane {
 
     stored_batches: u64,
     cursor: Option<EntryId>,
+    /// The largest timestamp of the oldest stored batch, if that is known.
+    front: Option<i64>,
+    /// It has not caught up since Kafka was away, or an earlier process left something.
+    is_behind: bool,
     storage_op: Option<StorageOp>,
     /// Storage failed: leave it alone until then.
     storage_pause: Option<Moment>,
@@ -410,6 +434,8 @@ impl Lane {
             Backoff::new(options.retry_backoff, options.recheck_interval, seed)
         };
         Self {
+            wall_clock: WallClock::default(),
+            pace: None,
             buffers: Arc::default(),
             builder: BatchBuilder::new(),
             builder_tickets: None,
@@ -422,6 +448,8 @@ impl Lane {
             next_flight: 0,
             stored_batches: 0,
             cursor: None,
+            front: None,
+            is_behind: false,
             storage_op: None,
             storage_pause: None,
             storage_backoff: backoff(1),
@@ -464,6 +492,7 @@ impl Lane {
         self.stored_batches += batches;
         self.stats.stored += events;
         self.stats.found += events;
+        self.is_behind |= batches > 0;
         if self.options.reconcile {
             self.left_behind += batches;
         }
@@ -489,8 +518,10 @@ impl Lane {
             Event::Searched { flight, result } => self.searched(flight, result, now),
             Event::Stored(result) => self.stored(result, now),
             Event::Recovered(result) => self.recovered(result, now),
-            Event::DeadLettered(result) => self.dead_lettered(result, now),
+            Event::DeadLettered { taken, result } => self.dead_lettered(taken, result, now),
         }
+        // With a journal, everything is stored.
+        self.is_behind |= self.stored_batches > 0 && (self.is_locked() || !self.options.journal);
     }
 
     fn set_link(&mut self, link: Link) {
@@ -502,13 +533,20 @@ impl Lane {
         if link == Link::Down {
             self.tell_stored();
         }
+        if link != Link::Up {
+            self.lose_turn();
+        }
         self.link = link;
     }
 
     /// The next thing to do; `None` when there is nothing now.
     pub fn poll_action(&mut self, now: Moment) -> Option<Action> {
         if self.say.is_empty() && !self.abandoned {
-            let action = self.poll_dead_letter(now).or_else(|| self.poll_produce(now));
+            let action = self
+                .poll_dead_letter(now)
+                .or_else(|| self.poll_produce(now))
+                .or_else(|| self.poll_dead_letter(now)) // what turned out to be too old
+                .or_else(|| self.poll_expire(now));
             if action.is_some() {
                 // Sealing a batch on the way may have left something to say, and that comes first.
                 self.say.extend(action);
@@ -528,7 +566,8 @@ impl Lane {
             return None;
         }
         let dead = if self.dead.front().is_some_and(|d| !d.asked) { self.dead_pause } else { None };
-        earliest(dead, earliest(self.produce_timeout(), self.store_timeout()))
+        let sending = earliest(self.produce_timeout(), self.expire_timeout());
+        earliest(dead, earliest(sending, self.store_timeout()))
     }
 
     /// Whether new events can't go to Kafka at the moment.
@@ -582,6 +621,7 @@ impl Lane {
     pub fn wind_down(&mut self) {
         self.winding_down = true;
         self.tell_stored();
+        self.lose_turn();
     }
 
     /// Whether it can end without sending anything twice later: nothing is in memory only or on its way, and nothing of

@@ -5,6 +5,7 @@ use crate::dead_letter::DeadRecord;
 use crate::notifier::{Trouble, What};
 use crate::producer::{Delivered, ErrorKind, Failed, Persistence, ProduceFailure};
 use crate::receipt::Outcome;
+use crate::record::RecordRef;
 use crate::storage::StorageError;
 use crate::time::Moment;
 
@@ -25,8 +26,11 @@ impl Lane {
         }
         if let Some(replay) = &mut self.replay {
             // Parts of one stored batch fly one at a time, so that a failed one is not overtaken.
-            let part = if self.flights.is_empty() { replay.parts.pop_front() } else { None };
-            return part.map(|part| self.launch(part));
+            if !self.flights.is_empty() || replay.turn.is_some_and(|turn| now < turn) {
+                return None;
+            }
+            let part = replay.parts.pop_front()?;
+            return self.launch(part, now);
         }
         if self.stored_batches > 0 {
             let is_due = self.is_replay_due() && !self.winding_down;
@@ -47,7 +51,7 @@ impl Lane {
             self.queue.push_front(held);
             return None;
         }
-        Some(self.launch(held))
+        self.launch(held, now)
     }
 
     /// When [`poll_produce`](Self::poll_produce) has to be tried again by itself.
@@ -62,19 +66,23 @@ impl Lane {
         }
         let replaying = self.replay.is_some();
         let stored = self.is_replay_due() && !replaying;
-        let pause = if stored { self.storage_pause } else { None };
+        let turn = self.replay.as_ref().and_then(|replay| replay.turn);
+        let pause = if stored { self.storage_pause } else { turn };
         let queued = !self.options.journal && (!self.queue.is_empty() || self.due.is_some());
         let waiting = stored || replaying || queued;
         if waiting { self.failing.max(pause) } else { None }
     }
 
-    fn launch(&mut self, mut held: Held) -> Action {
+    /// Sends it, unless it has to wait for its turn, or all of it is too old.
+    fn launch(&mut self, mut held: Held, now: Moment) -> Option<Action> {
         if self.is_to_be_searched(&held) {
             match self.search_for(&held) {
-                Some(search) => return self.search(held, search),
+                Some(search) => return Some(self.search(held, search)),
                 None => self.send_unseen(&mut held),
             }
         }
+        let held = self.without_expired(held, now)?;
+        let mut held = self.in_turn(held, now)?;
         let again = std::mem::take(&mut self.retrying) || held.attempts > 0;
         if again && self.id.partition.is_some() {
             self.stats.retried += held.events();
@@ -94,11 +102,11 @@ impl Lane {
         let tickets = held.tickets.clone();
         let origin = Origin { is_stored: held.entry.is_some(), maybe };
         self.flights.push_back(Flight { id: flight, held, result: None, searching: false });
-        if self.id.partition.is_some() {
+        Some(if self.id.partition.is_some() {
             Action::Produce { flight, batch, since }
         } else {
             Action::Route { flight, batch, tickets, origin }
-        }
+        })
     }
 
     pub(super) fn produced(
@@ -284,33 +292,74 @@ impl Lane {
         let dead = self.dead.front_mut().filter(|dead| !dead.asked)?;
         dead.asked = true;
         self.dead_pause = None;
-        let record = dead.held.batch.records().next()?.to_owned();
-        let mut record = DeadRecord::new(self.id.clone(), record, dead.kind, dead.error.clone());
-        record.attempts = dead.held.attempts;
-        Some(Action::DeadLetter(record))
+        let Dead { held, kind, error, .. } = self.dead.front()?;
+        let dead_record = |record: RecordRef<'_>| {
+            let error = match (kind, record.timestamp) {
+                (ErrorKind::Expired, Some(timestamp)) => self.too_old(timestamp, held, now),
+                _ => error.clone(),
+            };
+            let mut dead = DeadRecord::new(self.id.clone(), record.to_owned(), *kind, error);
+            dead.attempts = held.attempts;
+            dead
+        };
+        Some(Action::DeadLetter(held.batch.records().map(dead_record).collect()))
     }
 
-    pub(super) fn dead_lettered(&mut self, result: Result<(), StorageError>, now: Moment) {
-        let Some(dead) = self.dead.front_mut() else { return };
-        dead.asked = false;
-        if let Err(error) = result {
-            self.dead_pause = Some(self.storage_backoff.next(now));
-            self.report(What::DeadLetterFailed, 1, error.to_string());
+    pub(super) fn dead_lettered(&mut self, taken: usize, result: Result<(), StorageError>, now: Moment) {
+        if !self.dead.front().is_some_and(|dead| dead.asked) {
             return;
         }
-        self.storage_backoff.reset();
-        self.is_well(Trouble::DeadLetter);
-        let Some(dead) = self.dead.pop_front() else { return };
-        self.stats.dead_lettered += 1;
-        if dead.held.entry.is_some() {
-            self.stats.stored = self.stats.stored.saturating_sub(1);
+        let Some(Dead { held, kind, error, .. }) = self.dead.pop_front() else { return };
+        let count = held.batch.len();
+        let taken = if result.is_ok() { count } else { u32::try_from(taken).unwrap_or(count).min(count) };
+        if result.is_ok() {
+            self.is_well(Trouble::DeadLetter);
         }
-        if let Some(tickets) = &dead.held.tickets {
-            tickets.resolve(0..1, |_| Outcome::DeadLettered(dead.kind));
+        if taken > 0 {
+            self.storage_backoff.reset();
+            self.stats.dead_lettered += u64::from(taken);
+            if held.entry.is_some() {
+                self.stats.stored = self.stats.stored.saturating_sub(taken.into());
+            }
+            if let Some(tickets) = &held.tickets {
+                tickets.resolve(0..taken, |_| Outcome::DeadLettered(kind));
+            }
+            self.report(What::DeadLettered(kind), taken.into(), error.clone());
         }
-        self.release(&dead.held);
-        self.report(What::DeadLettered(dead.kind), 1, dead.error);
+        let taken: Vec<u32> = (0..taken).collect();
+        if let Err(error_of_sink) = result {
+            self.dead_pause = Some(self.storage_backoff.next(now));
+            self.report(
+                What::DeadLetterFailed,
+                u64::from(count) - taken.len() as u64,
+                error_of_sink.to_string(),
+            );
+        }
+        let left = if taken.is_empty() {
+            Some(held)
+        } else if taken.len() < count as usize {
+            self.rest(held, &taken)
+        } else {
+            self.release(&held);
+            None
+        };
+        if let Some(held) = left {
+            self.dead.push_front(Dead { held, kind, error, asked: false });
+        }
         self.finish_replay();
+        self.give_up_on_nothing();
+    }
+
+    /// A lane that waits for Kafka although nothing is left to try with would wait for ever.
+    fn give_up_on_nothing(&mut self) {
+        let is_idle = self.stored_batches == 0
+            && self.queue.is_empty()
+            && self.flights.is_empty()
+            && self.dead.is_empty()
+            && self.storage_op.is_none();
+        if is_idle {
+            self.failing = None;
+        }
     }
 
     /// Acknowledges the stored batch when all of it is delivered or dead-lettered.
@@ -322,11 +371,13 @@ impl Lane {
             self.left_behind = self.left_behind.saturating_sub(batches);
             if let Some(last) = replay.last() {
                 self.cursor = Some(last);
+                self.front = None;
                 self.doubtful.take_if(|(doubtful, _)| *doubtful <= last);
                 self.stored_from.retain(|(of, _)| *of > last);
                 self.say.push_back(Action::Acknowledge(last));
                 self.may_have_room();
             }
+            self.is_behind &= self.is_replay_due();
         }
     }
 }
@@ -347,7 +398,7 @@ fn halves(held: Held) -> Vec<Held> {
 }
 
 /// The records with these indexes as a batch of their own, and their share of the cost.
-fn part(held: &Held, kept: &[u32]) -> (Option<Held>, usize) {
+pub(super) fn part(held: &Held, kept: &[u32]) -> (Option<Held>, usize) {
     let batch = held.batch.select(|index| kept.binary_search(&index).is_ok());
     let cost = (held.cost as u128 * kept.len() as u128 / u128::from(held.batch.len())) as usize;
     let tickets = held.tickets.as_ref().map(|tickets| tickets.select(kept));

@@ -144,7 +144,7 @@ mod tests {
 
     impl Play {
         /// The log has those of the batch that is looked for, counted from 0, at offsets from 40 on.
-        fn finds(&mut self, there: &[usize], ms: u64) {
+        pub(in crate::lane) fn finds(&mut self, there: &[usize], ms: u64) {
             let wanted = self.search.take().expect("a search").wanted;
             let stamps = wanted.iter().enumerate().filter(|(index, _)| there.contains(index));
             let found = (40..).zip(stamps).map(|(offset, (_, stamp))| (stamp.clone(), offset)).collect();

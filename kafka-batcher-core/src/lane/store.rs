@@ -54,6 +54,9 @@ impl Lane {
                 self.storage_backoff.reset();
                 self.is_well(Trouble::Store);
                 self.stored_batches += 1;
+                if self.stored_batches == 1 {
+                    self.front = Some(held.batch.max_timestamp());
+                }
                 self.stats.stored += held.events();
                 if held.maybe {
                     self.stored_from.extend(held.from.map(|from| (id, from)));
@@ -117,20 +120,27 @@ impl Lane {
         result: Result<Vec<(EntryId, StoredBatch)>, StorageError>,
         now: Moment,
     ) {
-        let asked = self.storage_op.take_if(|op| matches!(op, StorageOp::Recover)).is_some();
-        if !asked || self.abandoned || self.winding_down {
+        let reads = |op: &mut StorageOp| matches!(op, StorageOp::Recover | StorageOp::Look);
+        let Some(op) = self.storage_op.take_if(reads) else { return };
+        if self.abandoned || self.winding_down {
             return;
         }
         match result {
-            Ok(entries) if !entries.is_empty() => {
+            Ok(mut entries) if !entries.is_empty() => {
                 self.storage_pause = None;
                 self.is_well(Trouble::Recover);
-                self.replay(entries);
+                self.front = entries.first().map(|(_, stored)| stored.batch.max_timestamp());
+                if matches!(op, StorageOp::Look) || self.link != Link::Up {
+                    self.keep_expired(&mut entries, now);
+                }
+                if !entries.is_empty() {
+                    self.replay(entries);
+                }
             }
             Ok(_) => {
                 // Storage holds less than it took or said it held.
                 let missing = std::mem::take(&mut self.stats.stored);
-                (self.stored_batches, self.left_behind) = (0, 0);
+                (self.stored_batches, self.left_behind, self.is_behind) = (0, 0, false);
                 self.journal_is_empty();
                 self.stored_tickets.clear();
                 self.failing = None; // nothing is left to try with
@@ -194,6 +204,7 @@ impl Lane {
         };
         self.departs(batch.len(), batch.byte_len(), last);
         let held = Held { maybe: unsure, from, entry: Some(last), ..Held::new(batch, tickets, 0, 0) };
-        self.replay = Some(Replay { entries: counts, parts: VecDeque::from([held]) });
+        self.replay =
+            Some(Replay { entries: counts, parts: VecDeque::from([held]), turn: None, has_gone: false });
     }
 }

@@ -34,6 +34,8 @@ pub(super) struct Play {
     appending: Option<StoredBatch>,
     /// How often each record that was buried had been sent.
     attempts: Vec<u32>,
+    /// Why each was.
+    pub(super) errors: Vec<(ErrorKind, String)>,
     pub(super) search: Option<Search>,
     pub(super) storage: Vec<(EntryId, StoredBatch)>,
     pub(super) reports: Vec<What>,
@@ -48,6 +50,7 @@ impl Play {
             flights: VecDeque::new(),
             appending: None,
             attempts: Vec::new(),
+            errors: Vec::new(),
             search: None,
             storage: Vec::new(),
             reports: Vec::new(),
@@ -103,8 +106,10 @@ impl Play {
                 }
                 Action::Acknowledge(id) => format!("acknowledge {}", id.0),
                 Action::DeadLetter(dead) => {
-                    self.attempts.push(dead.attempts);
-                    format!("bury {}", word(dead.record.value.as_deref()))
+                    self.attempts.extend(dead.iter().map(|dead| dead.attempts));
+                    self.errors.extend(dead.iter().map(|dead| (dead.kind, dead.error.clone())));
+                    let names = dead.iter().map(|dead| word(dead.record.value.as_deref()));
+                    format!("bury {}", names.collect::<Vec<_>>().join(" "))
                 }
                 Action::Report(report) => {
                     self.reports.push(report.what);
@@ -166,8 +171,14 @@ impl Play {
         self.lane.handle(Event::Recovered(Ok(vec![entry])), at(ms));
     }
 
-    fn buried(&mut self, ms: u64) {
-        self.lane.handle(Event::DeadLettered(Ok(())), at(ms));
+    pub(super) fn buried(&mut self, ms: u64) {
+        self.lane.handle(Event::DeadLettered { taken: usize::MAX, result: Ok(()) }, at(ms));
+    }
+
+    /// Only so many of the records were put away.
+    pub(super) fn burial_fails_after(&mut self, taken: usize, ms: u64) {
+        let result = Err(StorageError::Failed("the sink is closed".to_owned()));
+        self.lane.handle(Event::DeadLettered { taken, result }, at(ms));
     }
 
     /// The moment the lane wants to be polled at, in whole milliseconds, rounded up.
@@ -257,7 +268,7 @@ fn an_answer_that_nobody_asked_for_means_nothing() {
     play.lane.handle(Event::Produced { flight: FlightId(99), result: Ok(Delivered::at(None)) }, at(2));
     play.lane.handle(Event::Stored(Ok(EntryId(5))), at(2));
     play.lane.handle(Event::Recovered(Ok(Vec::new())), at(2));
-    play.lane.handle(Event::DeadLettered(Ok(())), at(2));
+    play.lane.handle(Event::DeadLettered { taken: 1, result: Ok(()) }, at(2));
     assert_eq!(play.lane.stats(), before);
     assert_eq!(play.does(2), ["store a"]);
 }
@@ -585,7 +596,7 @@ fn a_dead_letter_sink_that_fails_is_called_again_and_the_lane_waits() {
     play.fails(ErrorKind::Permanent, 1);
     play.batch("b", 1);
     assert_eq!(play.does(1), ["bury a"]);
-    play.lane.handle(Event::DeadLettered(Err(StorageError::Failed("closed".to_owned()))), at(2));
+    play.burial_fails_after(0, 2);
     assert_eq!(play.does(2), NOTHING);
     let again = play.timeout();
     assert_eq!(play.does(again), ["bury a"]);

@@ -65,7 +65,7 @@ impl World {
             Goal::Lane(lane) => Target::Lane(lane),
             Goal::Spread => Target::Spread(router),
         };
-        let timestamp = 1_700_000_000_000 + now.as_micros() as i64 / 1000;
+        let timestamp = self.wall_clock.unix_millis(now);
         let stamps = Stamps { timestamp, cost, receipt: draft.receipt, now };
         let result = cells[cell].shard.push(target, &record, stamps, draft.flush);
         let lane = before.iter().zip(accepted(&cells[cell])).position(|(before, after)| *before != after);
@@ -108,7 +108,7 @@ impl World {
         }
         assert_eq!(taken.receipt.is_some(), draft.receipt);
         assert_eq!(taken.journaled.is_some(), self.plan.journal);
-        let id = self.ledger.accepted(draft, taken.receipt, taken.journaled, now);
+        let id = self.ledger.accepted(draft, taken.receipt, taken.journaled, timestamp);
         process.cells[cell].views[lane].idle.insert(id, now);
         note!(
             self,

@@ -1,7 +1,9 @@
 //! What the lanes ask for: how it is carried out, how it is answered, and whether it may be asked.
 
+use std::collections::BTreeSet;
+
 use kafka_batcher_core::config::OnStorageFull;
-use kafka_batcher_core::lane::{Action, Event, FlightId, Origin};
+use kafka_batcher_core::lane::{Action, Event, FlightId, Link, Origin};
 use kafka_batcher_core::notifier::What;
 use kafka_batcher_core::partition::{Router, route};
 use kafka_batcher_core::receipt::Tickets;
@@ -61,6 +63,17 @@ impl World {
         let view = self.view(at);
         let memory = view.idle.contains_key(&events[0]);
         note!(self, "{}: sends {events:?}{}", name(at), if memory { "" } else { " from storage" });
+        for &event in &events {
+            assert!(!self.is_expired(event), "{}: sends {event}, which is too old", name(at));
+        }
+        if !memory {
+            // What is sent again in parts takes no other turn.
+            let reads = self.view(at).reads;
+            let entries = self.storage.lanes.get(&at.partition).into_iter().flatten();
+            let gone: BTreeSet<u64> =
+                entries.filter(|e| e.replay == reads).flat_map(|e| e.events.iter().copied()).collect();
+            self.check_pace(events.iter().filter(|event| !gone.contains(event)).count());
+        }
         let limit = self.plan.topic.max_batch_bytesize.get();
         assert!(
             batch.byte_len() <= limit,
@@ -91,7 +104,8 @@ impl World {
             assert!(view.flights.is_empty(), "{}: replays {events:?} while something else flies", name(at));
             let mut left = &events[..];
             let reads = view.reads;
-            for entry in self.storage.lanes.get_mut(&at.partition).into_iter().flatten() {
+            let mut lane = self.storage.lanes.remove(&at.partition).unwrap_or_default();
+            for entry in &mut lane {
                 if entry.acknowledged || left.is_empty() {
                     continue;
                 }
@@ -100,12 +114,15 @@ impl World {
                     entry.events.iter().fold(0, |n, event| n + usize::from(left.get(n) == Some(event)));
                 // Parts of what was read together follow each other.
                 assert!(
-                    of_it > 0 || entry.replay == reads,
+                    of_it > 0 || entry.replay == reads || entry.events.iter().all(|id| self.is_expired(*id)),
                     "{}: sends {events:?}, which is not in the oldest stored batches",
                     name(at)
                 );
                 left = &left[of_it..];
                 entry.replay = reads;
+            }
+            if !lane.is_empty() {
+                self.storage.lanes.insert(at.partition, lane);
             }
             assert!(left.is_empty(), "{}: sends {left:?} of {events:?}, which is not stored", name(at));
         }
@@ -242,15 +259,14 @@ impl World {
                     view.last_failure = now;
                 }
             }
-            Event::DeadLettered(Ok(())) => {
-                if let Some(event) = view.burying.take() {
+            Event::DeadLettered { taken, result } => {
+                for event in view.burying.take().unwrap_or_default().into_iter().take(*taken) {
                     view.idle.remove(&event);
                     view.maybe.remove(&event);
                 }
-            }
-            Event::DeadLettered(Err(_)) => {
-                view.burying = None;
-                view.last_failure = now;
+                if result.is_err() {
+                    view.last_failure = now;
+                }
             }
             Event::Link(_) => {}
         }
@@ -504,26 +520,48 @@ impl World {
         self.after(latency, Item::Acknowledge { process: at.process, lane: at.partition, id });
     }
 
-    fn bury(&mut self, at: Place, dead: &DeadRecord) {
-        let event = id_of(&dead.record.as_ref());
-        note!(self, "{}: {event} is dead: {}", name(at), dead.error);
-        let life = self.ledger.life(event);
-        assert!(life.refused, "{}: {event} is buried, Kafka has never refused it for good", name(at));
-        assert!(life.dead == 0 || life.copies > 0, "{}: {event} is buried twice", name(at));
+    fn bury(&mut self, at: Place, dead: &[DeadRecord]) {
+        let events: Vec<u64> = dead.iter().map(|dead| id_of(&dead.record.as_ref())).collect();
+        let Some(DeadRecord { kind, error, .. }) = dead.first() else { panic!("nothing is dead") };
+        note!(self, "{}: {events:?} are dead: {error}", name(at));
+        for &event in &events {
+            let is_expired = self.is_expired(event);
+            let life = self.ledger.life(event);
+            if *kind == ErrorKind::Expired {
+                assert!(is_expired, "{}: {event} is buried before its time", name(at));
+                life.expired = true;
+            } else {
+                assert!(life.refused, "{}: {event} is buried, Kafka has never refused it for good", name(at));
+            }
+            assert!(life.dead == 0 || life.copies > 0, "{}: {event} is buried twice", name(at));
+        }
+        if *kind == ErrorKind::Expired {
+            let is_locked = self.view(at).link == Some(Link::Down);
+            self.tally(if is_locked { "too old while Kafka was away" } else { "too old to be sent" });
+        }
         let view = self.view(at);
-        assert!(view.burying.is_none(), "{}: buries two at once", name(at));
-        view.burying = Some(event);
+        assert!(view.burying.is_none(), "{}: buries twice at once", name(at));
+        let reads = view.reads;
+        let memory = view.idle.contains_key(&events[0]);
+        view.burying = Some(events.clone());
+        for entry in self.storage.lanes.get_mut(&at.partition).into_iter().flatten().filter(|_| !memory) {
+            if !entry.acknowledged && entry.events.iter().any(|event| events.contains(event)) {
+                entry.replay = reads;
+            }
+        }
         let latency = self.storage_latency();
-        self.after(latency, Item::Bury { at, event, kind: dead.kind });
+        self.after(latency, Item::Bury { at, events, kind: *kind });
     }
 
-    pub(crate) fn buried(&mut self, at: Place, event: u64, kind: ErrorKind) {
+    pub(crate) fn buried(&mut self, at: Place, events: &[u64], kind: ErrorKind) {
         let now = self.now;
         let fails = self.plan.has(now, Trouble::DeadLetters);
+        // It may take some of them.
+        let taken = if fails { self.dice.between(0, events.len() as u64 - 1) as usize } else { events.len() };
         let result = if fails { Err(StorageError::Failed("the sink is closed".to_owned())) } else { Ok(()) };
         self.tally(if fails { "burial failed" } else { "buried" });
-        note!(self, "{}: {event} buried ({kind}): {result:?}", name(at));
-        if !fails {
+        note!(self, "{}: {taken} of {events:?} buried ({kind}): {result:?}", name(at));
+        for &event in &events[..taken] {
             let life = self.ledger.life(event);
             if life.is_done() {
                 assert!(life.copies > 0, "{event} was buried again");
@@ -531,7 +569,8 @@ impl World {
             }
             life.dead += 1;
         }
-        self.signal(Signal::Done { cell: at.cell, lane: at.lane, event: Event::DeadLettered(result) });
+        let event = Event::DeadLettered { taken, result };
+        self.signal(Signal::Done { cell: at.cell, lane: at.lane, event });
     }
 }
 

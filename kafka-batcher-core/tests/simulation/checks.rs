@@ -10,6 +10,7 @@ use kafka_batcher_core::{Batch, Moment, Outcome, RecordRef};
 
 use super::ledger::id_of;
 use super::plan::Trouble;
+use super::process::View;
 use super::world::{World, note};
 
 /// How late a task may come.
@@ -68,13 +69,21 @@ impl World {
                     view.idle.keys().next(),
                     view.partition
                 );
+                let due = self.expires_in_storage(view).map(|due| due.max(news));
+                assert!(
+                    due.is_none_or(|due| next <= due + SLACK),
+                    "what is stored for lane {:?} is too old since {due:?}; nothing happens until {next:?}; {lane:#?}",
+                    view.partition
+                );
                 let stored = lane.stats().stored;
                 // What is in the journal may wait there until it is a batch.
                 let topic = &self.plan.topic;
                 let gather =
                     if self.plan.journal { topic.max_wait_time.max(topic.min_delay) } else { Duration::ZERO };
                 assert!(
-                    stored == 0 || view.link != Some(Link::Up) || next <= news + gather + SLACK,
+                    stored == 0
+                        || view.link != Some(Link::Up)
+                        || next <= news + gather + self.paced() + SLACK,
                     "{stored} events are stored for lane {:?} and left alone from {news:?} to {next:?}; {lane:#?}",
                     view.partition
                 );
@@ -96,6 +105,51 @@ impl World {
         }
     }
 
+    /// How long a lane may have to wait for its turn, at most.
+    fn paced(&self) -> Duration {
+        let all = self.ledger.lives.len() as u64 * 2;
+        self.plan
+            .replay_rate
+            .map_or(Duration::ZERO, |rate| Duration::from_micros(all * 1_000_000 / u64::from(rate.get())))
+    }
+
+    /// When all of the oldest stored batch of a lane that can't send is too old: of all that was read together, if it was.
+    fn expires_in_storage(&self, view: &View) -> Option<Moment> {
+        let age = self.plan.topic.max_age.filter(|_| view.link == Some(Link::Down))?;
+        let entries = self.storage.lanes.get(&view.partition)?.iter().filter(|entry| !entry.acknowledged);
+        let reads = view.reads;
+        let front = entries.scan(true, |first, entry| {
+            let together = std::mem::take(first) || entry.replay == reads;
+            together.then_some(entry)
+        });
+        let timestamp = |id: &u64| self.ledger.lives[*id as usize].timestamp;
+        let youngest = front.flat_map(|entry| entry.events.iter().map(timestamp)).max()?;
+        Some(self.wall_clock.moment(youngest + age.as_millis() as i64))
+    }
+
+    /// Whether an event is too old to be sent.
+    pub(crate) fn is_expired(&self, id: u64) -> bool {
+        let age = self.wall_clock.unix_millis(self.now) - self.ledger.lives[id as usize].timestamp;
+        self.plan.topic.max_age.is_some_and(|limit| age >= limit.as_millis() as i64)
+    }
+
+    /// Over any time, no more is sent from storage than the pace allows, but for one batch of each lane.
+    pub(crate) fn check_pace(&mut self, events: usize) {
+        let Some(rate) = self.plan.replay_rate.filter(|_| !self.plan.journal) else { return };
+        self.tally("replayed at a pace");
+        let now = self.now;
+        let process = self.process();
+        let lanes: usize = process.cells.iter().map(|cell| cell.views.len()).sum();
+        let (above, since, largest) = process.paced;
+        let above = (above - now.since(since).as_secs_f64() * f64::from(rate.get())).max(0.0);
+        let largest = largest.max(events);
+        assert!(
+            above <= (lanes * largest) as f64,
+            "{events} events are sent from storage, {above} more than the pace allows"
+        );
+        process.paced = (above + events as f64, now, largest);
+    }
+
     /// The records of a batch are those that were accepted.
     pub(crate) fn check_records(&mut self, batch: &Batch) {
         assert_eq!(Batch::parse(batch.as_bytes().clone()).as_ref(), Ok(batch), "a batch is not what it says");
@@ -103,8 +157,7 @@ impl World {
             let id = id_of(&record);
             let life = &self.ledger.lives[id as usize];
             assert_eq!(record.key, life.key.as_deref().map(str::as_bytes), "the key of {id}");
-            let millis = 1_700_000_000_000 + life.accepted_at.as_micros() as i64 / 1000;
-            assert_eq!(record.timestamp, Some(millis), "the timestamp of {id}");
+            assert_eq!(record.timestamp, Some(life.timestamp), "the timestamp of {id}");
             self.check_sequence(id, &record);
         }
     }
@@ -282,7 +335,8 @@ impl World {
         let limit = self.now
             + Duration::from_secs(60)
             + self.plan.timing.recheck_interval * 40
-            + Duration::from_secs(1) * stored;
+            + Duration::from_secs(1) * stored
+            + self.paced() * 2;
         while !self.is_at_rest() {
             assert!(
                 self.step(limit),
@@ -367,8 +421,9 @@ impl World {
             let first = life.written.iter().min_by_key(|(_, order)| *order);
             // What was in memory when its process ended may still have been on its way to a broker.
             let too_late = |order: u64| life.gone_at.is_some_and(|at| order >= at);
-            let Some(&(partition, first)) = first.filter(|(_, first)| !life.overtaken && !too_late(*first))
-            else {
+            // What was given up for its age may still have been on its way, too.
+            let in_order = |first: u64| !(life.overtaken || too_late(first) || life.expired && life.late);
+            let Some(&(partition, first)) = first.filter(|(_, first)| in_order(*first)) else {
                 continue;
             };
             // A process that ended while it was at this has left it to the next one, and that may have

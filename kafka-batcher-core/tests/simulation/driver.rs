@@ -148,7 +148,9 @@ impl World {
     /// Carries out what a cell's lanes want done, and sets its timer.
     pub(crate) fn poll(&mut self, index: usize) {
         let now = self.now;
+        let clock = self.wall_clock;
         self.process().cells[index].signalled = false;
+        self.process().cells[index].shard.set_wall_clock(clock);
         for round in 0.. {
             assert!(round < 10_000, "cell {index} always wants something more");
             let process = self.process();

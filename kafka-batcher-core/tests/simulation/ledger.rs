@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
 use kafka_batcher_core::journal::Journaled;
-use kafka_batcher_core::{Batch, Moment, Outcome, Receipt, Record, RecordRef};
+use kafka_batcher_core::{Batch, Outcome, Receipt, Record, RecordRef};
 
 use super::dice::Dice;
 use super::plan::Plan;
@@ -15,7 +15,8 @@ use super::plan::Plan;
 #[derive(Debug)]
 pub(crate) struct Life {
     pub(crate) key: Option<String>,
-    pub(crate) accepted_at: Moment,
+    /// Its record's, in milliseconds since the Unix epoch.
+    pub(crate) timestamp: i64,
     /// Bytes it takes in a batch, at least.
     pub(crate) size: usize,
     pub(crate) receipt: Option<Receipt>,
@@ -49,6 +50,8 @@ pub(crate) struct Life {
     pub(crate) overtaken: bool,
     /// Kafka refused it for good when it was sent alone, or it has no partition.
     pub(crate) refused: bool,
+    /// It was too old to be sent.
+    pub(crate) expired: bool,
 }
 
 impl Life {
@@ -104,7 +107,7 @@ impl Ledger {
         draft: Draft,
         receipt: Option<Receipt>,
         journaled: Option<Journaled>,
-        now: Moment,
+        timestamp: i64,
     ) -> u64 {
         let id = self.lives.len() as u64;
         if receipt.is_some() {
@@ -114,7 +117,7 @@ impl Ledger {
         self.lives.push(Life {
             size: bytes(&draft.record.key) + bytes(&draft.record.value) + 7,
             key: draft.key,
-            accepted_at: now,
+            timestamp,
             receipt,
             journaled,
             promised: false,
@@ -132,6 +135,7 @@ impl Ledger {
             overtaken: false,
             late: false,
             refused: false,
+            expired: false,
         });
         id
     }

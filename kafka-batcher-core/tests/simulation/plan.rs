@@ -1,5 +1,6 @@
 //! What a seed means: settings, faults, and what the application does when.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use kafka_batcher_core::config::{
@@ -35,6 +36,8 @@ pub(crate) struct Plan {
     /// Events in a hundred that Kafka will never take.
     pub(crate) poison: u64,
     pub(crate) largest_value: u64,
+    /// Events a second of what was stored.
+    pub(crate) replay_rate: Option<NonZeroU32>,
     pub(crate) faults: Vec<Fault>,
     pub(crate) script: Vec<(Moment, Op)>,
     /// From here on everything works.
@@ -82,6 +85,8 @@ pub(crate) enum Op {
     BreakClient,
     /// The topic gets so many more partitions.
     Grow(u32),
+    /// The wall clock is set by so many milliseconds.
+    SetClock(i64),
 }
 
 impl Plan {
@@ -145,6 +150,7 @@ impl Plan {
             storage_latency: dice.between(10, 10_000),
             poison: if dice.chance(20) { dice.between(1, 10) } else { 0 },
             largest_value: dice.pick(&[0, 30, 60, 300]),
+            replay_rate: None,
             faults: Vec::new(),
             script: Vec::new(),
             end: Moment::from_millis(end),
@@ -152,7 +158,18 @@ impl Plan {
         let faults = if dice.chance(10) { 0 } else { dice.between(1, 6) };
         let faults = (0..faults).map(|_| Fault::new(&mut dice, end, partitions)).collect();
         let script = script(&mut dice, end);
-        Self { faults, script, ..plan }
+        let mut plan = Self { faults, script, ..plan };
+        if dice.chance(30) {
+            plan.topic.max_age = Some(Duration::from_millis(dice.between(300, 6000)));
+            if dice.chance(30) {
+                let at = Moment::from_millis(dice.between(0, end));
+                plan.script.push((at, Op::SetClock(dice.between(0, 8000) as i64 - 4000)));
+            }
+        }
+        if dice.chance(25) {
+            plan.replay_rate = NonZeroU32::new(dice.between(50, 3000) as u32);
+        }
+        plan
     }
 }
 

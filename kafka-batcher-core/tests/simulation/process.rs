@@ -8,7 +8,7 @@ use kafka_batcher_core::batch::Buffers;
 use kafka_batcher_core::budget::Budget;
 use kafka_batcher_core::collector::Collector;
 use kafka_batcher_core::connection::Connection;
-use kafka_batcher_core::lane::{Event, FlightId, Lane, LaneOptions, Link};
+use kafka_batcher_core::lane::{Event, FlightId, Lane, LaneOptions, Link, Pace};
 use kafka_batcher_core::partition::{Routed, Router};
 use kafka_batcher_core::shard::Shard;
 use kafka_batcher_core::{FlushReason, LaneId, Moment, ProduceError};
@@ -37,6 +37,9 @@ pub(crate) struct Process {
     pub(crate) router: Router,
     pub(crate) options: LaneOptions,
     buffers: Arc<Buffers>,
+    pace: Option<Arc<Pace>>,
+    /// Events sent from storage that the pace has not made up for, by when; and the most of one batch.
+    pub(crate) paced: (f64, Moment, usize),
     pub(crate) budget: Budget,
     /// The unassigned cell, then the partitions'.
     pub(crate) cells: Vec<Cell>,
@@ -94,7 +97,7 @@ pub(crate) struct View {
     pub(crate) full: Option<Moment>,
     /// How often storage was read.
     pub(crate) reads: u64,
-    pub(crate) burying: Option<u64>,
+    pub(crate) burying: Option<Vec<u64>>,
     /// Told to the lane, when, and the last time something failed.
     pub(crate) link: Option<Link>,
     pub(crate) last_news: Moment,
@@ -142,6 +145,8 @@ impl Process {
         let mut process = Self {
             number,
             buffers: Arc::default(),
+            pace: plan.replay_rate.map(|rate| Arc::new(Pace::new(rate))),
+            paced: (0.0, Moment::ZERO, 0),
             collector: Collector::new(topic, plan.timing, seed),
             connection: Connection::new(plan.timing, seed),
             router: Router::new(Arc::clone(&topic.topic_name), topic.partition_strategy.clone(), seed),
@@ -171,7 +176,7 @@ impl Process {
     /// A lane with nothing in it.
     pub(crate) fn lane(&self, plan: &Plan, partition: Partition) -> Lane {
         let id = LaneId { topic: Arc::clone(&plan.topic.topic_name), partition };
-        Lane::new(id, self.options).with_buffers(Arc::clone(&self.buffers))
+        Lane::new(id, self.options).with_buffers(Arc::clone(&self.buffers)).with_pace(self.pace.clone())
     }
 
     /// When it wants to act next.

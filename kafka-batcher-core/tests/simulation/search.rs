@@ -21,10 +21,9 @@ impl World {
         let early = search.from_offset.map_or(0, |from| from as usize).min(log.len());
         let before = log[..early].iter().find(|(event, _)| events.contains(event));
         assert_eq!(before, None, "lane {partition}: looks for it behind where it is");
-        let oldest = events.iter().map(|event| self.ledger.lives[*event as usize].accepted_at).min();
-        let millis = oldest.map(|oldest| 1_700_000_000_000 + oldest.as_micros() as i64 / 1000);
+        let oldest = events.iter().map(|event| self.ledger.lives[*event as usize].timestamp).min();
         assert!(
-            millis.is_some_and(|oldest| search.from_timestamp <= oldest),
+            oldest.is_some_and(|oldest| search.from_timestamp <= oldest),
             "looks too late for {events:?}"
         );
         let view = &mut self.process().cells[at.cell].views[at.lane];

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use kafka_batcher_core::lane::FlightId;
 use kafka_batcher_core::shard::Shard;
-use kafka_batcher_core::{EntryId, ErrorKind, FlushReason, Moment, Search, StoredBatch};
+use kafka_batcher_core::{EntryId, ErrorKind, FlushReason, Moment, Search, StoredBatch, WallClock};
 
 use super::dice::Dice;
 use super::kafka::{Call, Fate, Kafka};
@@ -20,6 +20,7 @@ use kafka_batcher_core::Persistence;
 pub(crate) struct World {
     pub(crate) plan: Plan,
     pub(crate) now: Moment,
+    pub(crate) wall_clock: WallClock,
     pub(crate) dice: Dice,
     agenda: BTreeMap<(Moment, u64), Item>,
     scheduled: u64,
@@ -78,7 +79,7 @@ pub(crate) enum Item {
     },
     Bury {
         at: Place,
-        event: u64,
+        events: Vec<u64>,
         kind: ErrorKind,
     },
     /// The time to shut down is up.
@@ -137,6 +138,7 @@ impl World {
         let mut world = Self {
             plan,
             now: Moment::from_millis(1),
+            wall_clock: WallClock::with_origin(1_700_000_000_000_000),
             dice,
             agenda: BTreeMap::new(),
             scheduled: 0,
@@ -226,7 +228,7 @@ impl World {
             Item::Recover { at, after, max_bytes } if self.is_current(at.process) => {
                 self.recovered(at, after, max_bytes);
             }
-            Item::Bury { at, event, kind } if self.is_current(at.process) => self.buried(at, event, kind),
+            Item::Bury { at, events, kind } if self.is_current(at.process) => self.buried(at, &events, kind),
             Item::Searched { at, flight, search } if self.is_current(at.process) => {
                 self.look(at, flight, &search);
             }
@@ -267,6 +269,14 @@ impl World {
             Op::Grow(by) => {
                 self.kafka.grow(by);
                 note!(self, "{} partitions", self.kafka.logs.len());
+            }
+            Op::SetClock(by) => {
+                note!(self, "the wall clock is set by {by} ms");
+                let unix = self.wall_clock.unix_millis(Moment::ZERO) + by;
+                self.wall_clock = WallClock::with_origin(unix * 1000);
+                // It is noticed when a lane is looked at next.
+                let cells = self.process.as_ref().map_or(0, |process| process.cells.len());
+                (0..cells).for_each(|cell| self.signal(Signal::Poll(cell)));
             }
             Op::Flush | Op::Crash | Op::Shutdown(_) => {}
         }
@@ -396,7 +406,9 @@ impl World {
                     note!(self, "{:?} {appended:?} as the process ended", at.partition);
                 }
                 Item::Acknowledge { lane, id, .. } if happens => self.storage.acknowledge(*lane, *id),
-                Item::Bury { event, .. } if happens => self.ledger.life(*event).dead += 1,
+                Item::Bury { events, .. } if happens => {
+                    events.iter().for_each(|event| self.ledger.life(*event).dead += 1);
+                }
                 Item::Write(call) if !happens => {
                     self.calls[*call].fate = Fate::transient(Persistence::MaybePersisted, false);
                 }

@@ -280,6 +280,15 @@ impl Engine {
     fn expire_dead(&self, writer: &mut Marks) {
         let Some(age) = self.options.dead_age else { return };
         let limit = now_millis().saturating_sub(u64::try_from(age.as_millis()).unwrap_or(u64::MAX));
+        let before = self.state().recovery.expired_dead_letters;
+        self.expire_dead_before(limit, writer);
+        let removed = self.state().recovery.expired_dead_letters - before;
+        if removed > 0 {
+            tracing::warn!(removed, ?age, "dead letters are removed for their age");
+        }
+    }
+
+    fn expire_dead_before(&self, limit: u64, writer: &mut Marks) {
         for _ in 0..10_000 {
             let Ok(Some(oldest)) = self.next(None, 0) else { return };
             if oldest.stored_at > limit {
