@@ -135,7 +135,8 @@ impl Collector {
 
     fn say_unassigned_link(&mut self) {
         let link = match (self.link, self.phase) {
-            (Link::Up, Phase::Assigning) => Link::Up,
+            // Once it is ready the lane is empty and idle, and is not to look locked after an outage.
+            (Link::Up, Phase::Assigning | Phase::Ready) => Link::Up,
             // Connected, and the count not refused yet: it will be known in a moment.
             (Link::Up, Phase::Starting) if !self.backoff.is_waiting() => Link::Unknown,
             (Link::Unknown, Phase::Starting) => Link::Unknown,
@@ -390,7 +391,12 @@ mod tests {
         c.set_link(Link::Down, at(5));
         assert_eq!(c.state(false), CollectorState::Locked);
         assert_eq!(c.poll_timeout(), None);
+        assert_eq!(said(&mut c, at(5)), ["UnassignedLink(Down)"]);
         c.set_link(Link::Up, at(10));
-        assert!(said(&mut c, at(10)).contains(&"CountPartitions".to_owned()));
+        assert_eq!(
+            said(&mut c, at(10)),
+            ["UnassignedLink(Up)", "CountPartitions"],
+            "and no lane is left locked"
+        );
     }
 }
