@@ -17,7 +17,7 @@ use crate::builder::Builder;
 use crate::collector::Collector;
 use crate::contain::contained_async;
 use crate::observer::{Observer, snapshot};
-use crate::reactor::Signal;
+use crate::reactor::{Signal, millis};
 use crate::shared::Shared;
 use crate::stats::{ShutdownReport, Stats};
 use crate::topic::Topic;
@@ -157,11 +157,33 @@ impl Drop for KafkaBatcher {
             running.stop_accepting();
             let runtime = self.shared.runtime.clone();
             runtime.spawn(async move {
-                let report = running.shutdown(DROP_TIME).await;
-                tracing::warn!(target: "kafka_batcher", ?report, "the batcher was dropped without a shutdown");
+                tracing::warn!(target: SHUTDOWN, "the batcher was dropped without a shutdown");
+                let _: ShutdownReport = running.shutdown(DROP_TIME).await;
             });
         }
     }
+}
+
+const SHUTDOWN: &str = "kafka_batcher::shutdown";
+
+/// Tells how a shutdown ended.
+fn tell(report: ShutdownReport, took: Duration) {
+    macro_rules! log {
+        ($level:ident) => {
+            tracing::$level!(
+                target: SHUTDOWN,
+                accepted = report.accepted,
+                delivered = report.delivered,
+                stored = report.stored,
+                in_memory = report.in_memory,
+                dead_lettered = report.dead_lettered,
+                lost = report.lost,
+                took_ms = millis(took),
+                "shut down"
+            )
+        };
+    }
+    if report.is_complete() { log!(info) } else { log!(warn) }
 }
 
 impl Running {
@@ -172,6 +194,8 @@ impl Running {
     }
 
     async fn shutdown(&mut self, deadline: Duration) -> ShutdownReport {
+        let start = self.shared.clock.now();
+        tracing::info!(target: SHUTDOWN, deadline_ms = millis(deadline), "shutting down");
         self.stop_accepting();
         self.signal(|| Signal::Flush(FlushReason::Close));
         let until = Instant::now().checked_add(deadline);
@@ -198,10 +222,10 @@ impl Running {
         self.manager.abort();
         let close = contained_async(self.shared.producer.close(CLOSE_TIME));
         if !matches!(tokio::time::timeout(CLOSE_TIME * 2, close).await, Ok(Ok(()))) {
-            tracing::warn!(target: "kafka_batcher", "the client did not end as it should");
+            tracing::warn!(target: SHUTDOWN, "the client did not end as it should");
         }
         let stats = stats(&self.shared, &self.topics);
-        ShutdownReport {
+        let report = ShutdownReport {
             accepted: stats.accepted,
             delivered: stats.delivered,
             stored: if durable { stats.stored } else { 0 },
@@ -210,7 +234,9 @@ impl Running {
             lost: stats.lost,
             maybe_duplicated: stats.maybe_duplicated,
             reconciled: stats.reconciled,
-        }
+        };
+        tell(report, self.shared.clock.now().since(start));
+        report
     }
 
     fn signal(&self, signal: impl Fn() -> Signal) {

@@ -27,6 +27,9 @@
 //! | `observer.rs`, `stats.rs` | what it is doing, for those who watch |
 //! | `contain.rs`, `notify.rs` | panics and slowness of code that is not ours |
 
+#[doc = include_str!("../docs/tracing.md")]
+pub mod logs {}
+
 mod batcher;
 mod builder;
 mod clock;

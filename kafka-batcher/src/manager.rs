@@ -8,10 +8,13 @@ use kafka_batcher_core::connection::{Connection, ConnectionAction};
 use kafka_batcher_core::lane::Link;
 use kafka_batcher_core::{ProduceError, Report, What};
 use tokio::sync::{mpsc, watch};
+use tracing::Instrument;
 
 use crate::contain::contained_async;
-use crate::reactor::Signal;
+use crate::reactor::{Signal, millis};
 use crate::shared::Shared;
+
+const CONNECT: &str = "kafka_batcher::connect";
 
 /// How an attempt to connect ended.
 type Connected = Result<(), ProduceError>;
@@ -71,9 +74,22 @@ impl Manager {
                 let (shared, answer) = (Arc::clone(&self.shared), self.answer.clone());
                 self.shared.runtime.spawn(async move {
                     let timeout = shared.timing.connect_timeout;
-                    let result = shared.producer_call(timeout, shared.producer.connect(timeout)).await;
+                    let start = shared.clock.now();
+                    let call = shared.producer_call(timeout, shared.producer.connect(timeout));
+                    let span = tracing::debug_span!(target: CONNECT, "connect");
+                    let result = call.instrument(span).await.and_then(|result| result);
+                    let took_ms = millis(shared.clock.now().since(start));
+                    match &result {
+                        Ok(()) if shared.connects.load(Relaxed) == 0 => {
+                            tracing::info!(target: CONNECT, took_ms, "connected");
+                        }
+                        Ok(()) => tracing::debug!(target: CONNECT, took_ms, "connected"),
+                        Err(error) => tracing::debug!(
+                            target: CONNECT, kind = error.kind().as_str(), %error, took_ms, "not connected"
+                        ),
+                    }
                     // The manager is gone only when the batcher is.
-                    answer.send(result.and_then(|result| result)).ok();
+                    answer.send(result).ok();
                 });
             }
             ConnectionAction::Link(link) => {

@@ -17,7 +17,7 @@ const WAITING: usize = 1024;
 /// How often the same thing is said of a notifier at most.
 const COMPLAINT: Duration = Duration::from_secs(60);
 
-/// Writes each report to the log: a line of `tracing`, of the level that it takes.
+/// Writes each report to the log: a line of [`tracing`](crate::logs), of the level that it takes.
 ///
 /// The default is one behind [`RateLimited`], since in an outage there may be thousands of reports.
 #[derive(Clone, Copy, Debug, Default)]

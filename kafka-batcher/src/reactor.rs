@@ -3,11 +3,13 @@
 //! No decision is taken here: signals go into the machines, actions come out, and each action is
 //! carried out in a task of its own, whose answer is the next signal.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap};
 use std::future::Future;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use kafka_batcher_core::collector::{Collector, CollectorAction};
 use kafka_batcher_core::lane::{Action, Event, FlightId, Link, Origin};
@@ -20,6 +22,7 @@ use kafka_batcher_core::{
 };
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tracing::Instrument;
 
 use crate::contain::{contained, contained_async};
 use crate::routes::Cell;
@@ -65,6 +68,8 @@ pub(crate) struct Reactor {
     found: Option<HashMap<Option<u32>, (u64, u64)>>,
     /// A batch of the unassigned lane is on its way through the partitions' lanes.
     routing: Option<(FlightId, Routed)>,
+    /// Since when lanes send what they have in storage, for those who listen.
+    replaying: HashMap<(usize, usize), Moment>,
     /// Delivered batches that storage is being told to forget.
     acknowledging: JoinSet<()>,
     last_link: Link,
@@ -84,6 +89,7 @@ impl Reactor {
             armed: vec![None],
             found: None,
             routing: None,
+            replaying: HashMap::new(),
             acknowledging: JoinSet::new(),
             last_link: Link::Unknown,
             winding_down: false,
@@ -246,8 +252,8 @@ impl Reactor {
 
     fn perform(&mut self, cell: usize, lane: usize, id: LaneId, action: Action) {
         match action {
-            Action::Produce { flight, batch, since } => {
-                self.produce(cell, lane, id, (flight, since), batch);
+            Action::Produce { flight, batch, since, attempt } => {
+                self.produce(cell, lane, id, (flight, since, attempt), batch);
             }
             Action::Route { flight, batch, tickets, origin } => {
                 self.route(flight, &batch, tickets.as_ref(), origin);
@@ -258,14 +264,22 @@ impl Reactor {
                     (Arc::clone(&self.topic), entry.batch.len(), entry.batch.byte_len());
                 self.answer(cell, lane, async move {
                     let append = topic.shared.storage.append(&id, entry);
+                    let start = topic.shared.clock.now();
                     let stored = topic.timed(StorageCall::Append, topic.shared.storage_call(append)).await;
                     if stored.is_ok() {
+                        let took = topic.shared.clock.now().since(start);
+                        tracing::debug!(
+                            target: "kafka_batcher::spill",
+                            topic = &*id.topic, partition = id.partition, events, bytes,
+                            took_ms = millis(took), "stored"
+                        );
                         topic.shared.telemetry(&topic.config, |t| t.stored(&id, events, bytes));
                     }
                     Event::Stored(stored)
                 });
             }
             Action::Recover { after, max_bytes } => {
+                self.replay_begins(cell, lane, &id);
                 let topic = Arc::clone(&self.topic);
                 self.answer(cell, lane, async move {
                     let read = topic.shared.storage.next_few(&id, after, max_bytes);
@@ -273,6 +287,7 @@ impl Reactor {
                 });
             }
             Action::Acknowledge(entry) => {
+                self.replay_ends(cell, lane, &id);
                 let topic = Arc::clone(&self.topic);
                 let runtime = self.topic.shared.runtime.clone();
                 while self.acknowledging.try_join_next().is_some() {}
@@ -296,6 +311,10 @@ impl Reactor {
                     let kinds: Vec<ErrorKind> = dead.iter().map(|dead| dead.kind).collect();
                     let (taken, result) = topic.dead_letters.put(&topic.shared, dead).await;
                     for kind in kinds.into_iter().take(taken) {
+                        tracing::debug!(
+                            target: "kafka_batcher::dead_letter",
+                            topic = &*id.topic, partition = id.partition, kind = kind.as_str(), "dead-lettered"
+                        );
                         topic.shared.telemetry(&topic.config, |t| t.dead_lettered(&id, kind));
                     }
                     Event::DeadLettered { taken, result }
@@ -307,6 +326,36 @@ impl Reactor {
                     .shared
                     .telemetry(&self.topic.config, |t| t.batch_sealed(&id, events, bytes, reason));
             }
+        }
+    }
+
+    /// A lane begins to send what it has in storage, unless it is at it.
+    fn replay_begins(&mut self, cell: usize, lane: usize, id: &LaneId) {
+        if !tracing::enabled!(target: REPLAY, tracing::Level::DEBUG) {
+            return;
+        }
+        let now = self.topic.shared.clock.now();
+        if let Entry::Vacant(since) = self.replaying.entry((cell, lane)) {
+            since.insert(now);
+            let events = self.cells[cell].shard.lock().lanes()[lane].stats().stored;
+            tracing::debug!(
+                target: REPLAY,
+                topic = &*id.topic, partition = id.partition, events, "replay begins"
+            );
+        }
+    }
+
+    /// A lane has sent something of what it has in storage: all of it, perhaps.
+    fn replay_ends(&mut self, cell: usize, lane: usize, id: &LaneId) {
+        if self.replaying.is_empty() || self.cells[cell].shard.lock().lanes()[lane].stats().stored > 0 {
+            return;
+        }
+        if let Some(since) = self.replaying.remove(&(cell, lane)) {
+            let took = self.topic.shared.clock.now().since(since);
+            tracing::debug!(
+                target: REPLAY,
+                topic = &*id.topic, partition = id.partition, took_ms = millis(took), "replay ends"
+            );
         }
     }
 
@@ -324,7 +373,7 @@ impl Reactor {
         cell: usize,
         lane: usize,
         id: LaneId,
-        (flight, since): (FlightId, Option<Moment>),
+        (flight, since, attempt): (FlightId, Option<Moment>, u32),
         batch: Batch,
     ) {
         let topic = Arc::clone(&self.topic);
@@ -335,21 +384,38 @@ impl Reactor {
                 ProduceRequest::new(Arc::clone(&topic.config), id.partition.unwrap_or_default(), batch);
             let timeout = shared.timing.produce_timeout;
             let start = shared.clock.now();
-            let result = shared.producer_call(timeout, shared.producer.produce(&request, timeout)).await;
+            let call = shared.producer_call(timeout, shared.producer.produce(&request, timeout));
+            let span = tracing::debug_span!(
+                target: PRODUCE, "produce",
+                topic = &*id.topic, partition = id.partition, events, bytes, attempt,
+            );
+            let result = call.instrument(span).await;
             let end = shared.clock.now();
             let took = end.since(start);
             // Nobody answered: it is not known what was written.
             let result =
                 result.unwrap_or_else(|error| Err(ProduceFailure::whole(error, Persistence::MaybePersisted)));
             match &result {
-                Ok(_) => shared.telemetry(&topic.config, |t| {
-                    t.delivered(&id, events, bytes, took);
-                    if let Some(since) = since {
-                        t.acknowledged(&id, start.since(since), end.since(since));
-                    }
-                }),
+                Ok(delivered) => {
+                    tracing::debug!(
+                        target: PRODUCE,
+                        topic = &*id.topic, partition = id.partition, events, offset = delivered.base_offset,
+                        took_ms = millis(took), "delivered"
+                    );
+                    shared.telemetry(&topic.config, |t| {
+                        t.delivered(&id, events, bytes, took);
+                        if let Some(since) = since {
+                            t.acknowledged(&id, start.since(since), end.since(since));
+                        }
+                    });
+                }
                 Err(failure) => {
                     let kind = failure.error.kind();
+                    tracing::debug!(
+                        target: PRODUCE,
+                        topic = &*id.topic, partition = id.partition, events, kind = kind.as_str(),
+                        error = %failure.error, took_ms = millis(took), "not delivered"
+                    );
                     shared.failures.send(kind).ok();
                     shared.telemetry(&topic.config, |t| t.produce_failed(&id, events, kind, took));
                 }
@@ -547,6 +613,14 @@ impl Reactor {
         report.topic = Some(self.topic.config.topic_name.to_string());
         self.topic.shared.notify.send(report);
     }
+}
+
+const PRODUCE: &str = "kafka_batcher::produce";
+const REPLAY: &str = "kafka_batcher::replay";
+
+/// For fields of events.
+pub(crate) fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn earliest(a: Option<Moment>, b: Option<Moment>) -> Option<Moment> {

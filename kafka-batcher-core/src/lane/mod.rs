@@ -137,6 +137,8 @@ pub enum Action {
         batch: Batch,
         /// When the first of it was accepted; not known of what was in storage.
         since: Option<Moment>,
+        /// How often it is sent by now, since it was accepted or read from storage: 1 the first time.
+        attempt: u32,
     },
     /// Give each record its partition and hand them to those lanes ([`Lane::enqueue`]); answer with
     /// [`Event::Produced`] once those lanes are settled: the result is [`Routed::landed`](crate::partition::Routed::landed).

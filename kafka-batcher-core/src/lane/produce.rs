@@ -98,12 +98,12 @@ impl Lane {
         if maybe && self.id.partition.is_some() {
             self.stats.maybe_duplicated += held.events();
         }
-        let (batch, since) = (held.batch.clone(), held.since);
+        let (batch, since, attempt) = (held.batch.clone(), held.since, held.attempts);
         let tickets = held.tickets.clone();
         let origin = Origin { is_stored: held.entry.is_some(), maybe };
         self.flights.push_back(Flight { id: flight, held, result: None, searching: false });
         Some(if self.id.partition.is_some() {
-            Action::Produce { flight, batch, since }
+            Action::Produce { flight, batch, since, attempt }
         } else {
             Action::Route { flight, batch, tickets, origin }
         })
