@@ -194,6 +194,32 @@ enum Repr<'a> {
     Empty,
     Slice(&'a [Header]),
     Encoded(EncodedHeaders<'a>),
+    Extended(&'a ExtendedHeaders<'a>),
+}
+
+/// Headers, and others behind them.
+#[derive(Clone, Copy, Debug)]
+pub struct ExtendedHeaders<'a> {
+    own: HeadersRef<'a>,
+    more: &'a [HeaderRef<'a>],
+}
+
+impl<'a> ExtendedHeaders<'a> {
+    /// Puts `more` behind `headers`; in place of what was put there before.
+    #[must_use]
+    pub const fn new(headers: HeadersRef<'a>, more: &'a [HeaderRef<'a>]) -> Self {
+        let own = match headers.0 {
+            Repr::Extended(extended) => extended.own,
+            _ => headers,
+        };
+        Self { own, more }
+    }
+
+    /// All of them, in order.
+    #[must_use]
+    pub const fn as_ref(&'a self) -> HeadersRef<'a> {
+        HeadersRef(Repr::Extended(self))
+    }
 }
 
 impl<'a> HeadersRef<'a> {
@@ -208,6 +234,7 @@ impl<'a> HeadersRef<'a> {
             Repr::Empty => 0,
             Repr::Slice(slice) => slice.len(),
             Repr::Encoded(headers) => headers.count(),
+            Repr::Extended(extended) => extended.own.len() + extended.more.len(),
         }
     }
 
@@ -219,12 +246,18 @@ impl<'a> HeadersRef<'a> {
 
     /// The headers in order.
     pub fn iter(&self) -> impl Iterator<Item = HeaderRef<'a>> + use<'a> {
-        let (slice, encoded) = match self.0 {
-            Repr::Empty => (&[][..], EncodedHeaders::default()),
+        let (own, more) = match self.0 {
+            Repr::Extended(extended) => (extended.own.0, extended.more),
+            own => (own, &[][..]),
+        };
+        let (slice, encoded) = match own {
+            // What is extended is never extended itself.
+            Repr::Empty | Repr::Extended(_) => (&[][..], EncodedHeaders::default()),
             Repr::Slice(slice) => (slice, EncodedHeaders::default()),
             Repr::Encoded(headers) => (&[][..], headers),
         };
-        slice.iter().map(|h| HeaderRef { name: &h.name, value: h.value.as_deref() }).chain(encoded)
+        let slice = slice.iter().map(|h| HeaderRef { name: &h.name, value: h.value.as_deref() });
+        slice.chain(encoded).chain(more.iter().copied())
     }
 
     /// An upper bound of the encoded size.
@@ -235,6 +268,11 @@ impl<'a> HeadersRef<'a> {
                 slice.iter().map(|h| 10 + h.name.len() + h.value.as_ref().map_or(0, Bytes::len)).sum()
             }
             Repr::Encoded(headers) => headers.encoded_len(),
+            Repr::Extended(extended) => {
+                let more = extended.more.iter();
+                let more = more.map(|h| 10 + h.name.len() + h.value.map_or(0, <[u8]>::len));
+                extended.own.size_hint() + more.sum::<usize>()
+            }
         }
     }
 }
@@ -282,5 +320,33 @@ impl<N: AsRef<str>, V: AsRef<[u8]>> ToHeaders for Vec<(N, V)> {
 impl<H: ToHeaders + ?Sized> ToHeaders for &H {
     fn to_headers(&self) -> Cow<'_, Headers> {
         (**self).to_headers()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::batch::BatchBuilder;
+
+    #[test]
+    fn headers_that_are_put_behind_others_are_sent_and_counted_as_those_are() {
+        let whole = Record::new("v").with_header("a", "1").with_header("b", "22").with_header("c", "");
+        let own = Record::new("v").with_header("a", "1");
+        let more = [
+            HeaderRef { name: "b", value: Some(&b"22"[..]) },
+            HeaderRef { name: "c", value: Some(&b""[..]) },
+        ];
+        let headers = ExtendedHeaders::new(own.headers.as_ref(), &more);
+        let record = RecordRef { headers: headers.as_ref(), ..own.as_ref() };
+        assert_eq!((record.to_owned(), record.headers.len()), (whole.clone(), 3));
+        assert_eq!(record.size_hint(), whole.as_ref().size_hint());
+        let encoded = |record: &RecordRef<'_>| {
+            let mut builder = BatchBuilder::new();
+            assert!(builder.push(record, 0, None, usize::MAX));
+            builder.seal().map(|batch| batch.as_bytes().clone())
+        };
+        assert_eq!(encoded(&record), encoded(&whole.as_ref()));
+        let again = ExtendedHeaders::new(record.headers, &more[..1]);
+        assert_eq!(again.as_ref().len(), 2, "in place of what was there");
     }
 }

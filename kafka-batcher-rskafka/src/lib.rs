@@ -60,7 +60,7 @@
 //! | `required_acks` other than −1 (all) | [`RskafkaProducer::new`] fails |
 //! | `properties`, but for `rskafka.sort.headers` | [`RskafkaProducer::new`] fails |
 //! | encrypted private keys; TLS with an IPv6 address in `endpoints` | [`RskafkaProducer::new`] fails |
-//! | a header name twice in a record; a header whose value is null; headers that are not in alphabetic order (by bytes); a timestamp outside of ±262,000 years | the record fails as [`Permanent`](kafka_batcher_core::ErrorKind::Permanent), not persisted, which dead-letters it; the others of its batch are delivered in order |
+//! | a header name twice in a record; a header whose value is null; headers that are not in alphabetic order (by bytes; those that the batcher adds may move); a timestamp outside of ±262,000 years | the record fails as [`Permanent`](kafka_batcher_core::ErrorKind::Permanent), not persisted, which dead-letters it; the others of its batch are delivered in order |
 //! | idempotence | see "Duplicates" |
 //! | quotas of the broker | see "Throttling" |
 //! | connections shared by partitions | each partition that is sent to has a TCP connection of its own to its leader |

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use kafka_batcher_core::{Batch, RecordRef};
+use kafka_batcher_core::lane::SEQUENCE_HEADER;
+use kafka_batcher_core::{Batch, RecordRef, TRACEPARENT_HEADER, TRACESTATE_HEADER};
 use rskafka::chrono::{DateTime, Utc};
 use rskafka::record::Record;
 
@@ -60,8 +61,12 @@ fn unfit(record: &RecordRef<'_>, may_sort: bool) -> Option<Unfit> {
     if sorted.windows(2).any(|pair| pair[0] == pair[1]) {
         return Some(Unfit::RepeatedHeader);
     }
+    let may_sort = may_sort || names().filter(|name| !ADDED.contains(name)).is_sorted();
     (!may_sort).then_some(Unfit::UnsortedHeaders)
 }
+
+/// Headers that the batcher adds behind those of the application: where they stand means nothing.
+const ADDED: [&str; 3] = [SEQUENCE_HEADER, TRACEPARENT_HEADER, TRACESTATE_HEADER];
 
 /// The records of a batch of which [`refused`] found none unfit.
 pub(crate) fn convert(batch: &Batch) -> Vec<Record> {
@@ -113,6 +118,16 @@ mod tests {
         let found = refused(&batch(&[good.clone(), twice, good, with_null(), late]), true).expect("some");
         assert_eq!(found, Refused { indexes: vec![1, 3, 4], first: Unfit::RepeatedHeader });
         assert_eq!(refused(&batch(&[with_null()]), false).expect("one").first, Unfit::NullHeader);
+    }
+
+    #[test]
+    fn what_the_batcher_adds_may_move() {
+        let added = |record: Ours| record.with_header("traceparent", "1").with_header(SEQUENCE_HEADER, "2");
+        assert_eq!(refused(&batch(&[added(Ours::new("v").with_header("x", ""))]), false), None);
+        let unsorted = added(Ours::new("v").with_header("x", "").with_header("a", ""));
+        assert_eq!(refused(&batch(&[unsorted]), false).expect("one").first, Unfit::UnsortedHeaders);
+        let twice = added(added(Ours::new("v")));
+        assert_eq!(refused(&batch(&[twice]), true).expect("one").first, Unfit::RepeatedHeader);
     }
 
     #[test]

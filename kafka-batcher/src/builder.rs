@@ -10,8 +10,8 @@ use kafka_batcher_core::budget::Budget;
 use kafka_batcher_core::config::Durability;
 use kafka_batcher_core::lane::{Link, Pace};
 use kafka_batcher_core::{
-    DeadLetter, ErrorNotifier, KafkaConfig, MemoryDeadLetters, MemoryStorage, NoTelemetry, Producer,
-    Telemetry, TempStorage,
+    DeadLetter, ErrorNotifier, HeaderSource, KafkaConfig, MemoryDeadLetters, MemoryStorage, NoTelemetry,
+    Producer, Telemetry, TempStorage,
 };
 use tokio::runtime::Handle;
 use tokio::sync::{Notify as Wakeup, mpsc, watch};
@@ -38,6 +38,7 @@ pub struct Builder {
     dead_letter: Option<Arc<dyn DeadLetter>>,
     notifier: Option<Arc<dyn ErrorNotifier>>,
     telemetry: Option<Arc<dyn Telemetry>>,
+    header_source: Option<Arc<dyn HeaderSource>>,
 }
 
 impl fmt::Debug for Builder {
@@ -125,6 +126,12 @@ impl Builder {
         self
     }
 
+    /// Who gives records headers as they are accepted, as `TraceContext` (feature `trace-context`) does. Default: nobody.
+    pub fn header_source(mut self, source: impl HeaderSource + 'static) -> Self {
+        self.header_source = Some(Arc::new(source));
+        self
+    }
+
     /// Starts the batcher. Does not wait for Kafka: events are accepted at once, whether Kafka is there or not.
     ///
     /// # Errors
@@ -166,6 +173,7 @@ impl Builder {
             producer,
             storage,
             dead_letter: dead_letter.unwrap_or_else(|| Arc::new(MemoryDeadLetters::default())),
+            header_source: self.header_source,
             telemetry: self.telemetry.unwrap_or_else(|| Arc::new(NoTelemetry)),
             notify,
             runtime: runtime.clone(),

@@ -45,6 +45,8 @@ mod routes;
 mod shared;
 mod stats;
 mod topic;
+#[cfg(feature = "trace-context")]
+mod trace_context;
 
 pub use batcher::KafkaBatcher;
 pub use builder::Builder;
@@ -59,7 +61,7 @@ pub use kafka_batcher_core::config::{
 };
 pub use kafka_batcher_core::{
     Batch, BatchFlusher, ConfigError, DeadLetter, DeadRecord, Denial, ErrorKind, ErrorNotifier, Event,
-    EventError, EventRef, FlushReason, Headers, Health, Json, KafkaConfig, LaneId, LaneState,
+    EventError, EventRef, FlushReason, HeaderSource, Headers, Health, Json, KafkaConfig, LaneId, LaneState,
     MemoryDeadLetters, MemoryProducer, MemoryStorage, Next, NoNotifier, Observe, Obstacle, Outcome,
     PartitionStrategy, Partitioner, Payload, Producer, Receipt, Record, RecordRef, Report, Snapshot, Summary,
     Telemetry, TempStorage, TopicConfig, TopicSettings, Trouble, What,
@@ -98,3 +100,5 @@ pub use kafka_batcher_storage_sled as sled;
 pub use notify::{FanOut, LogNotifier, RateLimited};
 pub use observer::Observer;
 pub use stats::{ShutdownReport, Stats};
+#[cfg(feature = "trace-context")]
+pub use trace_context::TraceContext;

@@ -9,7 +9,8 @@ use kafka_batcher_core::budget::Budget;
 use kafka_batcher_core::config::{Timing, TopicConfig};
 use kafka_batcher_core::lane::Pace;
 use kafka_batcher_core::{
-    DeadLetter, ErrorKind, ProduceError, Producer, Report, StorageError, Telemetry, TempStorage, What,
+    DeadLetter, ErrorKind, HeaderSource, ProduceError, Producer, Report, StorageError, Telemetry,
+    TempStorage, What,
 };
 use tokio::runtime::Handle;
 use tokio::sync::{Notify as Wakeup, mpsc};
@@ -34,6 +35,7 @@ pub(crate) struct Shared {
     pub(crate) storage: Arc<dyn TempStorage>,
     pub(crate) dead_letter: Arc<dyn DeadLetter>,
     pub(crate) telemetry: Arc<dyn Telemetry>,
+    pub(crate) header_source: Option<Arc<dyn HeaderSource>>,
     pub(crate) notify: Notify,
     pub(crate) runtime: Handle,
     /// To the connection manager: a call of the producer failed with this kind of error.

@@ -11,6 +11,7 @@ use kafka_batcher_core::journal::Journaled;
 use kafka_batcher_core::lane::{Lane, LaneOptions};
 use kafka_batcher_core::partition::Router;
 use kafka_batcher_core::receipt::Receipt;
+use kafka_batcher_core::record::ExtendedHeaders;
 use kafka_batcher_core::shard::{Shard, Stamps, Target};
 use kafka_batcher_core::{Event, EventRef, LaneId, Next, Report, StorageCall, What};
 use parking_lot::Mutex;
@@ -167,7 +168,7 @@ impl Topic {
     /// Takes an event in, or says why not.
     pub(crate) fn push(&self, event: &impl Event, receipt: bool) -> Result<Accepted, Refusal> {
         // The event's own encoding is application code too.
-        match contained(|| event.with_record(|event| self.push_record(&event, receipt))) {
+        match contained(|| event.with_record(|event| self.push_extended(&event, receipt))) {
             Ok(Ok(result)) => result,
             Ok(Err(error)) => Err(AddErrorKind::from(error).into()),
             Err(panic) => Err(self.panicked(panic).into()),
@@ -180,6 +181,21 @@ impl Topic {
         report.topic = Some(self.config.topic_name.to_string());
         self.shared.notify.send(report);
         AddErrorKind::Panicked(panic)
+    }
+
+    /// As [`push_record`](Self::push_record), with the headers that somebody else has for it.
+    fn push_extended(&self, event: &EventRef<'_>, receipt: bool) -> Result<Accepted, Refusal> {
+        let Some(source) = &self.shared.header_source else { return self.push_record(event, receipt) };
+        let mut pushed = None;
+        source.with_headers(&self.config.topic_name, &event.record, &mut |more| {
+            if pushed.is_none() {
+                let headers = ExtendedHeaders::new(event.record.headers, more);
+                let mut event = *event;
+                event.record.headers = headers.as_ref();
+                pushed = Some(self.push_record(&event, receipt));
+            }
+        });
+        pushed.unwrap_or_else(|| self.push_record(event, receipt))
     }
 
     fn push_record(&self, event: &EventRef<'_>, receipt: bool) -> Result<Accepted, Refusal> {
