@@ -1,8 +1,9 @@
 //! [`SledStorage`]: the spool with its two threads, one that writes and one that reads.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -46,7 +47,12 @@ pub struct SledStorage {
     engine: Arc<Engine>,
     writer: Worker<Request>,
     reader: Worker<Job>,
+    oldest: Arc<Mutex<Oldest>>,
 }
+
+/// For each lane the last record that is done with, and since when the one behind it is stored: whoever asks again and
+/// again how long that is does not have it read again and again.
+type Oldest = HashMap<LaneId, (u64, u64)>;
 
 /// A thread that works off what it is sent, and ends when nothing more can come.
 struct Worker<T> {
@@ -103,7 +109,7 @@ impl SledStorage {
                 contain(|| job(&for_reader));
             }
         })?;
-        Ok(Self { engine, writer, reader })
+        Ok(Self { engine, writer, reader, oldest: Arc::default() })
     }
 
     /// What opening found and repaired, and what was found to be lost since.
@@ -175,7 +181,12 @@ impl SledStorage {
         run: impl FnOnce(&Engine) -> Result<T, StorageError> + Send + 'static,
     ) -> Result<T, StorageError> {
         let (answer, answered) = oneshot::channel();
-        self.reader.send(Box::new(move |engine| drop(answer.send(run(engine)))))?;
+        self.reader.send(Box::new(move |engine| {
+            // Who has given up waiting keeps nobody else waiting.
+            if !answer.is_closed() {
+                drop(answer.send(run(engine)));
+            }
+        }))?;
         answered.await.map_err(|_| gone())?
     }
 }
@@ -364,12 +375,20 @@ impl TempStorage for SledStorage {
     }
 
     async fn usage(&self) -> Result<StorageUsage, StorageError> {
-        self.read(|engine| {
+        let known = Arc::clone(&self.oldest);
+        self.read(move |engine| {
+            let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
             let mut usage = StorageUsage::default();
             (usage.used, usage.quota) = (engine.used(), Some(engine.options().quota));
             for lane in lane_usage(engine) {
-                let oldest = next(engine, Some(&lane.id), 0)?.map(|stored| age(stored.stored_at));
-                usage.add(&lane, oldest);
+                // Before it is read: what is acknowledged meanwhile is found out the next time.
+                let acked = engine.acknowledged(Some(&lane.id));
+                let stored_at = match known.get(&lane.id) {
+                    Some((of, stored_at)) if *of == acked => Some(*stored_at),
+                    _ => next(engine, Some(&lane.id), 0)?.map(|stored| stored.stored_at),
+                };
+                known.extend(stored_at.map(|stored_at| (lane.id.clone(), (acked, stored_at))));
+                usage.add(&lane, stored_at.map(age));
             }
             // Looking may have found that something is damaged.
             let recovery = engine.recovery();

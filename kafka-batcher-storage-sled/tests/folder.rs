@@ -225,6 +225,27 @@ async fn the_quota_is_kept_on_the_disk() {
     assert!(usage.used > 4 * MIB && usage.oldest.is_some(), "{usage:?}");
 }
 
+#[tokio::test]
+async fn the_oldest_is_that_of_what_is_still_there_however_often_it_is_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let storage = open(folder.path());
+    let oldest = async || storage.usage().await.unwrap().oldest;
+    assert_eq!(oldest().await, None);
+    let first = append(&storage, &lane(0), "a", 100).await.unwrap();
+    let apart = std::time::Duration::from_millis(300);
+    while oldest().await.unwrap() < apart {
+        tokio::task::yield_now().await;
+    }
+    let start = std::time::Instant::now();
+    let second = append(&storage, &lane(0), "b", 100).await.unwrap();
+    assert!(oldest().await.unwrap() >= apart);
+    storage.acknowledge(&lane(0), first).await.unwrap();
+    let age = oldest().await.unwrap();
+    assert!(age <= start.elapsed() + apart / 2, "{age:?} is that of what is done with");
+    storage.acknowledge(&lane(0), second).await.unwrap();
+    assert_eq!(oldest().await, None);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_appends_share_their_way_to_the_disk() {
     let folder = tempfile::tempdir().unwrap();

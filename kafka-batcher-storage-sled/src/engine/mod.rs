@@ -132,6 +132,12 @@ impl Engine {
         state.number(lane).and_then(|number| state.lanes.get(&number)).map_or(0, |lane| lane.mark.high)
     }
 
+    /// The last record of a lane that is done with; 0 when there was none.
+    pub(crate) fn acknowledged(&self, lane: Option<&LaneId>) -> u64 {
+        let state = self.state();
+        state.number(lane).and_then(|number| state.lanes.get(&number)).map_or(0, |lane| lane.mark.acked)
+    }
+
     /// Writes records in order, each behind all others of its lane. Answers for each; those that were taken are safe.
     pub(crate) fn append(&self, items: &[New]) -> Vec<Result<u64, StorageError>> {
         let mut writer = self.writer();
