@@ -391,7 +391,8 @@ fn lanes(topic: &TopicView, palette: &Palette) -> Line<'static> {
         if !spans.is_empty() {
             spans.push(Span::raw(" "));
         }
-        spans.push(Span::styled(format!("{} {}", whole(*lanes), STATES[at]), style));
+        let word = if at == REPLAYING { "replay" } else { STATES[at] };
+        spans.push(Span::styled(format!("{} {word}", whole(*lanes)), style));
     }
     Line::from(spans)
 }

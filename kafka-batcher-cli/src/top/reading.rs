@@ -153,7 +153,8 @@ impl Reading {
             "memory_events" => self.memory_events = value,
             "storage_up" => self.storage.up = value > 0.0,
             "storage_used_bytes" => self.storage.used = value,
-            "storage_quota_bytes" => self.storage.quota = Some(value),
+            // An exabyte is as good as no limit, which is how it is meant.
+            "storage_quota_bytes" => self.storage.quota = Some(value).filter(|quota| *quota < 1e18),
             "storage_oldest_seconds" => self.storage.oldest = value,
             "storage_lost_events_total" => self.storage.lost = value,
             "panics_total" => self.panics = value,
@@ -247,6 +248,7 @@ x_connected 1
 x_storage_up 1
 x_memory_max_bytes 64
 x_storage_used_bytes 7
+x_storage_quota_bytes 9223372036854775807
 x_events_accepted_total{topic="a",topic_alias="A"} 5
 x_events_stored{topic="b",topic_alias="b"} 3
 x_lanes{topic="b",topic_alias="b",state="locked"} 4
