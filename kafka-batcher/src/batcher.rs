@@ -158,6 +158,7 @@ impl Drop for KafkaBatcher {
             let runtime = self.shared.runtime.clone();
             runtime.spawn(async move {
                 tracing::warn!(target: SHUTDOWN, "the batcher was dropped without a shutdown");
+                #[expect(clippy::let_underscore_must_use, reason = "it has told its report to the log")]
                 let _: ShutdownReport = running.shutdown(DROP_TIME).await;
             });
         }

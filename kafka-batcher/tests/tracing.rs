@@ -15,9 +15,12 @@ use tracing::{Level, Metadata};
 /// Target, and name or message.
 type Name = (String, String);
 
-/// What was said: levels and fields.
+/// At which levels, and with which fields.
+type Ways = (BTreeSet<Level>, BTreeSet<String>);
+
+/// What was said.
 #[derive(Clone, Default)]
-struct Said(Arc<Mutex<BTreeMap<Name, (BTreeSet<Level>, BTreeSet<String>)>>>);
+struct Said(Arc<Mutex<BTreeMap<Name, Ways>>>);
 
 #[derive(Default)]
 struct Fields {
@@ -106,7 +109,7 @@ async fn live() {
     producer.script([Step::Refuse(ErrorKind::Transient)]);
     collector.add("c").await.unwrap();
     until("it is delivered, too", || batcher.stats().delivered == 2).await;
-    let _ = batcher.shutdown(Duration::from_secs(5)).await;
+    assert!(batcher.shutdown(Duration::from_secs(5)).await.is_complete());
 }
 
 #[tokio::test]
