@@ -67,7 +67,7 @@ pub trait Producer: Send + Sync + fmt::Debug {
     /// early when all values have been found. Only called if [`Capabilities::search`] says so. The call ends within `timeout`.
     ///
     /// # Errors
-    /// Any kind. Whoever can't look through all of it in time gives an error, never a part of it.
+    /// Any kind; [`ErrorKind::UnknownTopic`] when there is no such topic or partition. Whoever can't look through all of it in time gives an error, never a part of it.
     async fn search(&self, search: &Search, timeout: Duration) -> Result<Found, ProduceError> {
         let _ = (search, timeout);
         Err(ProduceError::new(ErrorKind::Permanent, "this producer can't search Kafka's log"))
@@ -374,6 +374,14 @@ impl MemoryProducer {
         }
         Ok(())
     }
+
+    fn exists(&self, partition: u32) -> Result<(), ProduceError> {
+        if partition >= self.partitions.get() {
+            let message = format!("partition {partition} of {} partitions", self.partitions);
+            return Err(ProduceError::new(ErrorKind::UnknownTopic, message));
+        }
+        Ok(())
+    }
 }
 
 #[async_trait]
@@ -407,11 +415,8 @@ impl Producer for MemoryProducer {
         _timeout: Duration,
     ) -> Result<Delivered, ProduceFailure> {
         self.open().map_err(|error| ProduceFailure::whole(error, Persistence::NotPersisted))?;
-        if request.partition >= self.partitions.get() {
-            let message = format!("partition {} of {} partitions", request.partition, self.partitions);
-            let error = ProduceError::new(ErrorKind::UnknownTopic, message);
-            return Err(ProduceFailure::whole(error, Persistence::NotPersisted));
-        }
+        self.exists(request.partition)
+            .map_err(|error| ProduceFailure::whole(error, Persistence::NotPersisted))?;
         let mut logs = self.logs();
         let log = logs.entry((Arc::clone(&request.topic.topic_name), request.partition)).or_default();
         let told = request.topic.required_acks != RequiredAcks::None;
@@ -422,6 +427,7 @@ impl Producer for MemoryProducer {
 
     async fn search(&self, search: &Search, _timeout: Duration) -> Result<Found, ProduceError> {
         self.open()?;
+        self.exists(search.partition)?;
         let logs = self.logs();
         let log = logs.get(&(Arc::clone(&search.topic), search.partition));
         Ok(search.among((0..).zip(log.into_iter().flatten())))

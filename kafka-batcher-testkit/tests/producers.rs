@@ -96,6 +96,19 @@ finds! {
     IgnoresAcks: acks_are_honoured_or_refused,
     IgnoresCompressionRefusal: compressed_batches_arrive_or_are_refused_at_construction,
     MixesUpTasks: many_partitions_at_once,
+    SearchTellsTheLastPlace: a_search_finds_exactly_what_is_there,
+    SearchGoesByTheFirstHeader: a_search_goes_by_the_last_header_of_the_name,
+    SearchTakesNullForEmpty: a_search_takes_null_headers_for_no_value,
+    SearchIgnoresOffsets: a_search_leaves_out_earlier_offsets,
+    SearchIgnoresTimes: a_search_leaves_out_earlier_times,
+    SearchFindsItsOwnOnly: a_search_finds_what_others_wrote,
+    SearchFailsWhereNothingIs: an_empty_partition_is_searched_in_vain,
+    SearchStopsEarly: a_long_log_is_searched_to_its_end,
+    SearchRemembersTheEnd: a_search_sees_what_was_acknowledged,
+    SearchTakesUnknownForEmpty: a_search_where_nothing_can_be_is_refused,
+    SearchTellsAPart: a_search_that_comes_to_no_end_tells_no_part,
+    SearchWedgesWhenDropped: dropped_searches_wedge_nothing,
+    SearchesAfterClose: nothing_is_searched_after_close,
 }
 
 /// More bugs that other cases find, too.
@@ -125,6 +138,9 @@ mod again {
         values: CutsLargeValues keys_and_values_arrive_as_they_are,
         permanent: PermanentIsTransient what_is_refused_for_good_is_named,
         once: NeverConnectsAgain connect_works_after_it_failed,
+        searched_late: IsLate a_search_of_nobody_ends_in_time,
+        searched_by_halves: SearchTellsAPart a_search_survives_a_broker_that_hangs_or_is_gone,
+        searched_compressed: SearchFindsItsOwnOnly a_search_reads_compressed_batches,
     }
 }
 

@@ -319,9 +319,11 @@ impl Producer for ScriptedProducer {
         let mut state = self.state();
         state.searches += 1;
         let scripted = state.search_errors.pop_front();
+        let partitions = state.topics.get(&*search.topic).copied().unwrap_or_default();
         let kind = scripted
             .or_else(|| state.closed.then_some(ErrorKind::Fatal))
-            .or_else(|| (!state.up).then_some(ErrorKind::Transient));
+            .or_else(|| (!state.up).then_some(ErrorKind::Transient))
+            .or_else(|| (search.partition >= partitions).then_some(ErrorKind::UnknownTopic));
         if let Some(kind) = kind {
             return Err(error(kind));
         }

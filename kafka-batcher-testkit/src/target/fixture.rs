@@ -6,9 +6,10 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
+use kafka_batcher_core::config::Compression;
 use kafka_batcher_core::{ErrorKind, KafkaConfig, Producer, Record};
 
-use super::{Target, TargetError};
+use super::{Target, TargetError, topics};
 use crate::conformance::Skip;
 use crate::conformance::producer::{DeniedCase, ProducerFixture, RefusedBatch};
 use crate::embedded::RDKafkaRespErr as Code;
@@ -227,6 +228,28 @@ impl ProducerFixture for TargetFixture {
         let node = 1 + self.moves.fetch_add(1, Relaxed) % 2;
         must(broker.set_leader(topic, partition, Some(node)));
         Ok(())
+    }
+
+    async fn write(
+        &self,
+        topic: &str,
+        partition: u32,
+        records: &[Record],
+        compression: Compression,
+    ) -> Result<(), Skip> {
+        // librdkafka is built without it here.
+        if compression == Compression::Zstd {
+            return Err(Skip::new("the other client knows no zstd"));
+        }
+        must(topics::write(self.target().bootstrap(), topic, partition, records, compression).await);
+        Ok(())
+    }
+
+    fn finds_offsets_by_time(&self) -> Result<(), Skip> {
+        match self.target().embedded() {
+            Some(_) => Err(Skip::new("the embedded broker finds no offset by timestamp")),
+            None => Ok(()),
+        }
     }
 
     fn deduplicates(&self) -> bool {

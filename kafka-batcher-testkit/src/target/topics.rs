@@ -2,10 +2,14 @@
 
 use std::time::{Duration, Instant};
 
+use kafka_batcher_core::Record;
+use kafka_batcher_core::config::Compression;
 use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use tokio::sync::oneshot;
 
 use super::TargetError;
@@ -112,4 +116,39 @@ pub(super) async fn read(
     let (from, name) = (bootstrap.to_owned(), topic.to_owned());
     let gone = ReadError::NoTopic(topic.to_owned());
     blocking(move || read_topic(&from, &name, timeout)).await.unwrap_or(Err(gone))
+}
+
+/// Writes records with librdkafka, which takes them as they are.
+pub(super) async fn write(
+    bootstrap: &str,
+    topic: &str,
+    partition: u32,
+    records: &[Record],
+    compression: Compression,
+) -> Result<(), TargetError> {
+    let what = format!("writing to topic `{topic}`");
+    let gone = failed(&what, "its thread has ended");
+    let (bootstrap, topic, records) = (bootstrap.to_owned(), topic.to_owned(), records.to_vec());
+    let write = move || {
+        let producer: BaseProducer = ClientConfig::new()
+            .set("bootstrap.servers", bootstrap)
+            .set("compression.type", compression.as_str())
+            .set("linger.ms", "20")
+            .create()
+            .map_err(|error| failed(&what, error))?;
+        for record in &records {
+            let headers = record.headers.iter().fold(OwnedHeaders::new(), |headers, header| {
+                headers.insert(Header { key: header.name, value: header.value })
+            });
+            let mut sent = BaseRecord::<[u8], [u8]>::to(&topic)
+                .partition(i32::try_from(partition).unwrap_or(i32::MAX))
+                .headers(headers);
+            sent.key = record.key.as_deref();
+            sent.payload = record.value.as_deref();
+            sent.timestamp = record.timestamp;
+            producer.send(sent).map_err(|(error, _)| failed(&what, error))?;
+        }
+        producer.flush(LONG).map_err(|error| failed(&what, error))
+    };
+    blocking(write).await.unwrap_or(Err(gone))
 }

@@ -6,7 +6,7 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use kafka_batcher_core::{Batch, Record};
+use kafka_batcher_core::{Batch, BatchBuilder, Record};
 
 use super::PASSWORD;
 
@@ -14,6 +14,10 @@ pub(super) const PRODUCE: i16 = 0;
 pub(super) const HELLO: i16 = 1000;
 pub(super) const COUNT: i16 = 1001;
 pub(super) const CREATE: i16 = 1002;
+pub(super) const FETCH: i16 = 1003;
+
+/// Most records in an answer to FETCH.
+const FETCHED: usize = 1000;
 
 #[derive(Default)]
 struct State {
@@ -67,18 +71,20 @@ fn serve(mut connection: TcpStream, state: &Mutex<State>) {
     while let Some(frame) = read_frame(&mut connection) {
         let api = i16::from_be_bytes([frame[0], frame[1]]);
         let body = &frame[8..];
+        let mut records = Vec::new();
         let (error, number) = match api {
             HELLO => {
                 let_in = body.is_empty() || body == PASSWORD.as_bytes();
                 (if let_in { 0 } else { 58 }, 0)
             }
             _ if !let_in => (58, 0),
-            _ => state.lock().unwrap().answer(api, body),
+            _ => state.lock().unwrap().answer(api, body, &mut records),
         };
-        let mut answer = 14_u32.to_be_bytes().to_vec();
+        let mut answer = (14 + records.len() as u32).to_be_bytes().to_vec();
         answer.extend(&frame[4..8]);
         answer.extend(error.to_be_bytes());
         answer.extend(i64::to_be_bytes(number));
+        answer.extend(records);
         if connection.write_all(&answer).is_err() {
             return;
         }
@@ -94,8 +100,8 @@ fn read_frame(connection: &mut TcpStream) -> Option<Vec<u8>> {
 }
 
 impl State {
-    /// An error of Kafka's, and a number.
-    fn answer(&mut self, api: i16, body: &[u8]) -> (i16, i64) {
+    /// An error of Kafka's, and a number; to FETCH, that of all records, and some of them.
+    fn answer(&mut self, api: i16, body: &[u8], records: &mut Vec<u8>) -> (i16, i64) {
         let (number, rest) = body.split_at(4);
         let number = u32::from_be_bytes(number.try_into().unwrap());
         let (name, rest) = rest.split_at(1 + usize::from(rest[0]));
@@ -116,6 +122,17 @@ impl State {
         let Some(log) = logs.get_mut(number as usize) else { return (3, 0) };
         if forbidden {
             return (29, 0);
+        }
+        if api == FETCH {
+            let from = u64::from_be_bytes(rest.try_into().unwrap()) as usize;
+            let mut batch = BatchBuilder::new();
+            for record in log.iter().skip(from).take(FETCHED) {
+                if !batch.push(&record.as_ref(), 0, None, 1_000_000) {
+                    break;
+                }
+            }
+            records.extend(batch.seal().map(|batch| batch.as_bytes().to_vec()).unwrap_or_default());
+            return (0, log.len() as i64);
         }
         if let Some(error) = self.errors.pop_front() {
             return (error, 0);

@@ -1,22 +1,22 @@
 //! The producer. Without a bug it does all it has to.
 
 use std::num::NonZeroU32;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use kafka_batcher_core::config::{Compression, KafkaConfig, RequiredAcks};
 use kafka_batcher_core::{
-    Batch, BatchBuilder, Capabilities, Delivered, Denial, ErrorKind, Headers, Persistence, ProduceError,
-    ProduceFailure, ProduceRequest, Producer, Record, TopicConfig,
+    Batch, BatchBuilder, Capabilities, Delivered, Denial, ErrorKind, Found, Headers, Persistence,
+    ProduceError, ProduceFailure, ProduceRequest, Producer, Record, Search, TopicConfig,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::broker::{COUNT, CREATE, HELLO, PRODUCE};
+use super::broker::{COUNT, CREATE, FETCH, HELLO, PRODUCE};
 
 /// What can be wrong with a producer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,6 +74,19 @@ pub(crate) enum Bug {
     IgnoresCompressionRefusal,
     MixesUpTasks,
     CountsOneLess,
+    SearchTellsTheLastPlace,
+    SearchGoesByTheFirstHeader,
+    SearchTakesNullForEmpty,
+    SearchIgnoresOffsets,
+    SearchIgnoresTimes,
+    SearchFindsItsOwnOnly,
+    SearchFailsWhereNothingIs,
+    SearchStopsEarly,
+    SearchRemembersTheEnd,
+    SearchTakesUnknownForEmpty,
+    SearchTellsAPart,
+    SearchWedgesWhenDropped,
+    SearchesAfterClose,
 }
 
 pub(crate) struct ToyProducer {
@@ -88,6 +101,9 @@ pub(crate) struct ToyProducer {
     /// For the bugs that keep what they should not.
     counts: Mutex<std::collections::BTreeMap<String, NonZeroU32>>,
     kept: Arc<Mutex<Vec<Batch>>>,
+    /// What it wrote: partitions and offsets.
+    written: Mutex<std::collections::BTreeSet<(u32, i64)>>,
+    end: AtomicI64,
     last_partition: AtomicU32,
     permits: Semaphore,
 }
@@ -101,6 +117,9 @@ impl std::fmt::Debug for ToyProducer {
         f.field("endpoint", &self.endpoint).finish_non_exhaustive()
     }
 }
+
+/// An error of Kafka's, a number, and records.
+type Answer = (i16, i64, Vec<u8>);
 
 /// Why a request was not answered, and whether it had left.
 struct Lost {
@@ -133,6 +152,8 @@ impl ToyProducer {
             failed_once: AtomicBool::new(false),
             counts: Mutex::default(),
             kept: Arc::default(),
+            written: Mutex::default(),
+            end: AtomicI64::new(0),
             last_partition: AtomicU32::new(0),
             permits: Semaphore::new(3),
         })
@@ -151,7 +172,7 @@ impl ToyProducer {
     }
 
     /// Asks until there is an answer: while connecting fails, it is tried again.
-    async fn ask(&self, api: i16, body: &[u8], timeout: Duration) -> Result<(i16, i64), Lost> {
+    async fn ask(&self, api: i16, body: &[u8], timeout: Duration) -> Result<Answer, Lost> {
         let timeout = if self.has(Bug::IsLate) { timeout + Duration::from_secs(1) } else { timeout };
         let timeout = if self.has(Bug::IgnoresDeadlines) { Duration::from_secs(3600) } else { timeout };
         let deadline = Instant::now() + timeout;
@@ -181,14 +202,14 @@ impl ToyProducer {
     }
 
     /// `left` tells afterwards whether the request may have arrived: it leaves when the broker has said hello.
-    async fn ask_once(&self, api: i16, body: &[u8], left: &mut bool) -> std::io::Result<(i16, i64)> {
+    async fn ask_once(&self, api: i16, body: &[u8], left: &mut bool) -> std::io::Result<Answer> {
         if self.has(Bug::BlocksTheExecutor) {
             std::thread::sleep(Duration::from_secs(1));
         }
         let mut stream = TcpStream::connect(&self.endpoint).await?;
-        let (denied, _) = exchange(&mut stream, HELLO, self.password.as_bytes()).await?;
+        let (denied, ..) = exchange(&mut stream, HELLO, self.password.as_bytes()).await?;
         if denied != 0 {
-            return Ok((denied, 0));
+            return Ok((denied, 0, Vec::new()));
         }
         *left = api == PRODUCE;
         exchange(&mut stream, api, body).await
@@ -282,16 +303,18 @@ impl ToyProducer {
                 drop(self.ask(PRODUCE, &body, left).await);
             }
             let lost = match answer {
-                Ok((0, base)) => {
+                Ok((0, base, _)) => {
+                    let written = (base..).take(request.batch.len() as usize);
+                    self.written.lock().unwrap().extend(written.map(|offset| (partition, offset)));
                     let base = if self.has(Bug::OffsetIsOffByOne) { base + 1 } else { base };
                     return Ok(Delivered::at(Some(base).filter(|_| !self.has(Bug::NoOffset))));
                 }
-                Ok((5 | 6 | 7 | 19, _)) if !self.has(Bug::DoesNotRetry) && Instant::now() < deadline => {
+                Ok((5 | 6 | 7 | 19, ..)) if !self.has(Bug::DoesNotRetry) && Instant::now() < deadline => {
                     sleep(Duration::from_millis(10)).await;
                     continue;
                 }
                 Ok(_) if self.has(Bug::SwallowsErrors) => return Ok(Delivered::at(Some(0))),
-                Ok((code, index)) => {
+                Ok((code, index, _)) => {
                     let error = self.error(code, "producing");
                     let index = u32::try_from(index).unwrap_or_default();
                     return Err(match self.bug {
@@ -333,6 +356,62 @@ impl ToyProducer {
     }
 }
 
+impl ToyProducer {
+    /// Reads the log to its end, and looks at each record.
+    async fn look(&self, search: &Search, timeout: Duration) -> Result<Found, ProduceError> {
+        let deadline = Instant::now() + timeout;
+        let mut found = Found::new();
+        let mut next =
+            search.from_offset.filter(|_| !self.has(Bug::SearchIgnoresOffsets)).unwrap_or_default();
+        let mut end =
+            Some(self.end.load(SeqCst)).filter(|end| self.has(Bug::SearchRemembersTheEnd) && *end > 0);
+        while end.is_none_or(|end| next < end) {
+            let body = body(search.partition, &search.topic, &next.to_be_bytes());
+            let left = deadline.saturating_duration_since(Instant::now());
+            let (high, records) = match self.ask(FETCH, &body, left).await {
+                Ok((0, high, records)) => (high, records),
+                Ok((3, ..)) if self.has(Bug::SearchTakesUnknownForEmpty) => return Ok(found),
+                Ok((code, ..)) => return Err(self.error(code, "searching")),
+                Err(_) if self.has(Bug::SearchTellsAPart) => return Ok(found),
+                Err(lost) => return Err(lost.error),
+            };
+            let end = *end.get_or_insert(high);
+            self.end.store(end, SeqCst);
+            if end == 0 && self.has(Bug::SearchFailsWhereNothingIs) {
+                return Err(self.transient("nothing is there"));
+            }
+            let Ok(batch) = Batch::parse(records.into()) else { continue };
+            let (from, from_time) = (next, search.from_timestamp);
+            for (offset, record) in (from..end).zip(batch.records()) {
+                next = offset + 1;
+                let mut values = record.headers.iter().filter(|h| h.name == search.header).map(|h| h.value);
+                let value = match self.bug {
+                    Some(Bug::SearchGoesByTheFirstHeader) => values.next().flatten(),
+                    Some(Bug::SearchTakesNullForEmpty) => values.last().map(Option::unwrap_or_default),
+                    _ => values.last().flatten(),
+                };
+                let early = record.timestamp.is_some_and(|time| time < from_time);
+                let Some(value) = value.filter(|value| search.wanted.contains(*value)) else { continue };
+                if early && !self.has(Bug::SearchIgnoresTimes) {
+                    continue;
+                }
+                let mine = self.written.lock().unwrap().contains(&(search.partition, offset));
+                if self.has(Bug::SearchFindsItsOwnOnly) && !mine {
+                    continue;
+                }
+                let place = found.entry(value.into()).or_insert(offset);
+                if self.has(Bug::SearchTellsTheLastPlace) {
+                    *place = offset;
+                }
+            }
+            if self.has(Bug::SearchStopsEarly) {
+                break;
+            }
+        }
+        Ok(found)
+    }
+}
+
 fn body(number: u32, name: &str, rest: &[u8]) -> Vec<u8> {
     let mut body = number.to_be_bytes().to_vec();
     body.push(name.len() as u8);
@@ -341,16 +420,18 @@ fn body(number: u32, name: &str, rest: &[u8]) -> Vec<u8> {
     body
 }
 
-async fn exchange(stream: &mut TcpStream, api: i16, body: &[u8]) -> std::io::Result<(i16, i64)> {
+async fn exchange(stream: &mut TcpStream, api: i16, body: &[u8]) -> std::io::Result<Answer> {
     let mut frame = (8 + body.len() as u32).to_be_bytes().to_vec();
     frame.extend(api.to_be_bytes());
     frame.extend([0, 0, 0, 0, 0, 1]);
     frame.extend(body);
     stream.write_all(&frame).await?;
-    let mut answer = [0; 18];
+    let mut answer = vec![0; stream.read_u32().await? as usize];
     stream.read_exact(&mut answer).await?;
-    let (error, number) = answer[8..].split_at(2);
-    Ok((i16::from_be_bytes(error.try_into().unwrap()), i64::from_be_bytes(number.try_into().unwrap())))
+    let (error, rest) = answer[4..].split_at(2);
+    let (number, records) = rest.split_at(8);
+    let error = i16::from_be_bytes(error.try_into().unwrap());
+    Ok((error, i64::from_be_bytes(number.try_into().unwrap()), records.to_vec()))
 }
 
 /// Counts a call as long as it is not answered or dropped.
@@ -373,7 +454,7 @@ impl Drop for Flying<'_> {
 impl Producer for ToyProducer {
     fn capabilities(&self) -> Capabilities {
         let mut capabilities = Capabilities::default();
-        (capabilities.repeated_headers, capabilities.null_headers) = (true, true);
+        (capabilities.repeated_headers, capabilities.null_headers, capabilities.search) = (true, true, true);
         capabilities.idempotence = self.has(Bug::RetriesBlindly);
         if self.has(Bug::CapabilitiesChange) && self.connected.load(SeqCst) {
             capabilities.window = 5;
@@ -390,8 +471,8 @@ impl Producer for ToyProducer {
         self.failed_once.store(answer.is_err(), SeqCst);
         self.connected.store(true, SeqCst);
         match answer.map_err(|lost| lost.error)? {
-            (0, _) => Ok(()),
-            (code, _) => Err(self.error(code, "connecting")),
+            (0, ..) => Ok(()),
+            (code, ..) => Err(self.error(code, "connecting")),
         }
     }
 
@@ -403,13 +484,13 @@ impl Producer for ToyProducer {
             return Ok(*count);
         }
         match self.ask(COUNT, &body(0, topic, b""), timeout).await.map_err(|lost| lost.error)? {
-            (0, count) => {
+            (0, count, _) => {
                 let less = u32::from(self.has(Bug::CountsOneLess) && count > 1);
                 let count = NonZeroU32::new(count as u32 - less).unwrap();
                 self.counts.lock().unwrap().insert(topic.to_owned(), count);
                 Ok(count)
             }
-            (code, _) => Err(self.error(code, "counting")),
+            (code, ..) => Err(self.error(code, "counting")),
         }
     }
 
@@ -421,9 +502,9 @@ impl Producer for ToyProducer {
             .await
             .map_err(|lost| lost.error)?
         {
-            (0, _) => Ok(()),
-            (36, _) if !self.has(Bug::FailsOnExistingTopics) => Ok(()),
-            (code, _) => Err(self.error(code, "creating")),
+            (0, ..) => Ok(()),
+            (36, ..) if !self.has(Bug::FailsOnExistingTopics) => Ok(()),
+            (code, ..) => Err(self.error(code, "creating")),
         }
     }
 
@@ -460,6 +541,19 @@ impl Producer for ToyProducer {
             };
         }
         self.send(request, timeout).await
+    }
+
+    async fn search(&self, search: &Search, timeout: Duration) -> Result<Found, ProduceError> {
+        if *self.closed.borrow() && !self.has(Bug::SearchesAfterClose) {
+            return Err(ProduceError::new(ErrorKind::Fatal, "closed"));
+        }
+        if self.has(Bug::SearchWedgesWhenDropped) {
+            self.permits.acquire().await.unwrap().forget();
+            let result = self.look(search, timeout).await;
+            self.permits.add_permits(1);
+            return result;
+        }
+        self.look(search, timeout).await
     }
 
     async fn close(&self, timeout: Duration) {

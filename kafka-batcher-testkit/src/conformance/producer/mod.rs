@@ -11,16 +11,20 @@ mod order;
 mod records;
 mod refusals;
 mod rig;
+mod search;
 mod secrets;
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use kafka_batcher_core::config::Compression;
 use kafka_batcher_core::{Denial, ErrorKind, KafkaConfig, Producer, Record};
 
 use super::Skip;
 use crate::proxy::FaultProxy;
-pub use {deadlines::*, faults::*, life::*, metadata::*, order::*, records::*, refusals::*, secrets::*};
+pub use {
+    deadlines::*, faults::*, life::*, metadata::*, order::*, records::*, refusals::*, search::*, secrets::*,
+};
 
 /// Makes producers for the suite, and looks behind them.
 ///
@@ -118,6 +122,29 @@ pub trait ProducerFixture: Send + Sync {
     async fn move_leader(&self, topic: &str, partition: u32) -> Result<(), Skip> {
         let _ = (topic, partition);
         Err(Skip::new("leaders can't be moved here"))
+    }
+
+    /// Has another client than the adapter write records to a partition, headers and all, as one batch if it can.
+    ///
+    /// # Errors
+    /// Why there is no other client, or not with this compression.
+    async fn write(
+        &self,
+        topic: &str,
+        partition: u32,
+        records: &[Record],
+        compression: Compression,
+    ) -> Result<(), Skip> {
+        let _ = (topic, partition, records, compression);
+        Err(Skip::new("no other client writes here"))
+    }
+
+    /// Whether the broker finds the offset to a timestamp.
+    ///
+    /// # Errors
+    /// Why it does not.
+    fn finds_offsets_by_time(&self) -> Result<(), Skip> {
+        Ok(())
     }
 
     /// Whether the broker drops what an idempotent producer sends twice.
@@ -250,6 +277,22 @@ macro_rules! producer_conformance {
             close_answers_what_is_in_flight
             close_ends_in_time_without_an_answer
             nothing_is_sent_after_close
+            a_search_finds_exactly_what_is_there
+            a_search_goes_by_the_last_header_of_the_name
+            a_search_takes_null_headers_for_no_value
+            a_search_leaves_out_earlier_offsets
+            a_search_leaves_out_earlier_times
+            a_search_finds_what_others_wrote
+            a_search_reads_compressed_batches
+            an_empty_partition_is_searched_in_vain
+            a_long_log_is_searched_to_its_end
+            a_search_sees_what_was_acknowledged
+            a_search_where_nothing_can_be_is_refused
+            a_search_of_nobody_ends_in_time
+            a_search_survives_a_broker_that_hangs_or_is_gone
+            a_search_that_comes_to_no_end_tells_no_part
+            dropped_searches_wedge_nothing
+            nothing_is_searched_after_close
             secrets_are_not_shown
         }
     };
