@@ -76,7 +76,8 @@ pub(crate) fn run(options: &Crash) -> Result<ExitCode> {
     let mut sum = Sum::default();
     let mut left = options.runs;
     let mut number = 0;
-    while left > 0 {
+    // What is wrong once is wrong again, and hides what it was.
+    while left > 0 && sum.complaints.is_empty() {
         let count = left.min(options.per_spool);
         left -= count;
         number += 1;
