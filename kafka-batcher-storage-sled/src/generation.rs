@@ -20,8 +20,8 @@ use crate::scan::Index;
 const OPEN_LIMIT: Duration = Duration::from_secs(120);
 /// Longest time that a lock of a database that was just closed is waited for.
 const LOCK_LIMIT: Duration = Duration::from_secs(10);
-/// Bytes of sled's cache for each generation.
-const CACHE: u64 = 4 * 1024 * 1024;
+/// Bytes of sled's cache for each generation. What is read is mostly what was just written, once, or not read by sled.
+const CACHE: u64 = 1024 * 1024;
 
 /// Why a generation did not do as told.
 #[derive(Debug, Clone, thiserror::Error)]

@@ -10,7 +10,7 @@ use memchr::memmem;
 
 use crate::record::{Assembly, CHUNK, Chunk, MAGIC, Place, Stored};
 
-const WINDOW: usize = 4 * 1024 * 1024;
+const WINDOW: usize = 1024 * 1024;
 
 /// Calls `found` with each undamaged chunk of a file, from its beginning, and where it is.
 fn scan_file(mut file: &File, mut found: impl FnMut(&Chunk<'_>, u64)) -> io::Result<()> {

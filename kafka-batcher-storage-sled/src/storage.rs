@@ -21,9 +21,10 @@ use crate::options::{Durability, SledOptions};
 use crate::record::Stored;
 use crate::report::Recovery;
 
-/// Most records, and about the most bytes, that are forced to the disk together.
+/// Most records, and about the most bytes, that are forced to the disk together. sled takes some ten times the bytes
+/// of memory while it writes them, and writing a mebibyte takes longer than forcing it.
 const GROUP_RECORDS: usize = 256;
-const GROUP_BYTES: usize = 8 * 1024 * 1024;
+const GROUP_BYTES: usize = 1024 * 1024;
 /// Longest that a record waits for others to share its way to the disk with.
 const GATHER: Duration = Duration::from_millis(2);
 /// How long nothing has to be asked of the writer until it tidies up, and how often it does so when it is busy.

@@ -56,6 +56,9 @@ impl Process {
     pub(super) fn start(program: &Path, spool: &Path, settings: &[(&str, String)]) -> Result<Self> {
         let mut child = Command::new(program)
             .args(settings.iter().map(|(name, value)| format!("{name}={value}")))
+            // glibc, left alone, would from the first freed batch on take batches from its heaps, and leave holes there:
+            // twice the memory. The README tells users so.
+            .env("MALLOC_MMAP_THRESHOLD_", "131072")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
