@@ -11,7 +11,7 @@
 //! |---|---|
 //! | `READY DELIVERED` | the first events, `warm_up` in all, are in Kafka; it goes on after a line on standard input |
 //! | `ADDED EVENTS` | `add` has accepted so many of the others so far |
-//! | `ALL EVENTS STORED IN_MEMORY` | and now all, `events` in all, of which so many are in the spool |
+//! | `ALL EVENTS DELIVERED STORED IN_MEMORY` | and now all; where they and the first ones are, looked up one by one |
 //! | `LEFT EVENTS` | so many are neither in Kafka nor lost |
 //! | `DRAINED MAYBE` | none are; so many were sent again that Kafka may have had; goes on after a line |
 //! | `CLOSED LOST` | the batcher is shut down, and so many events are lost |
@@ -28,7 +28,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use kafka_batcher::sled::{SledOptions, SledStorage};
-use kafka_batcher::{Collector, Durability, KafkaBatcher, KafkaConfig, PartitionStrategy, TopicSettings};
+use kafka_batcher::{
+    Collector, Durability, KafkaBatcher, KafkaConfig, PartitionStrategy, Stats, TopicSettings,
+};
 
 /// Keys of a task.
 const KEYS: u64 = 50;
@@ -106,7 +108,8 @@ async fn work(settings: &Settings) -> Result<(), Error> {
 
     load.add(warm_up, warm_up + events).await?;
     let stats = batcher.stats();
-    say(&format!("ALL {} {} {}", stats.accepted, stats.stored, stats.in_memory));
+    let Stats { accepted, delivered, stored, in_memory, .. } = stats;
+    say(&format!("ALL {accepted} {delivered} {stored} {in_memory}"));
 
     loop {
         let stats = batcher.stats();
