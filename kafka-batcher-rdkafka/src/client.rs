@@ -314,12 +314,17 @@ impl Thread {
                 self.health.take_in_log(&text);
                 // What it says is in the error that follows, which is not repeated with each attempt.
                 let level = if facility == "SSLCERTVRFY" { DEBUG } else { level };
-                log(level, &facility, &text);
+                let passes =
+                    if level < DEBUG { self.settings.lines.pass(&facility, Instant::now()) } else { None };
+                log(passes.map_or(DEBUG, |_| level), &facility, &text, passes.unwrap_or_default());
             }
             Said::TokenWanted => self.stop.token.store(true, Ordering::Release),
             Said::Error { code, text } => {
                 let text = self.settings.clean(&text);
-                tracing::warn!(target: TARGET, code = code.0, "{text}");
+                match self.settings.lines.pass(&code.0.to_string(), Instant::now()) {
+                    Some(left_out) => tracing::warn!(target: TARGET, code = code.0, left_out, "{text}"),
+                    None => tracing::debug!(target: TARGET, code = code.0, "{text}"),
+                }
                 self.health.take_in(code, text);
             }
         };
@@ -342,7 +347,10 @@ impl Thread {
             Ok(()) => self.health.token_came(),
             Err(reason) => {
                 let reason = self.settings.clean(&reason);
-                tracing::warn!(target: TARGET, "{reason}");
+                match self.settings.lines.pass("token", Instant::now()) {
+                    Some(left_out) => tracing::warn!(target: TARGET, left_out, "{reason}"),
+                    None => tracing::debug!(target: TARGET, "{reason}"),
+                }
                 self.native.set_no_token(&reason);
                 self.health.token_failed(reason);
             }
@@ -355,12 +363,12 @@ const TARGET: &str = "kafka_batcher::rdkafka";
 /// Syslog's level for it.
 const DEBUG: i32 = 7;
 
-/// `level` is syslog's.
-fn log(level: i32, facility: &str, text: &str) {
+/// `level` is syslog's; so many lines of this facility were `left_out` before it.
+fn log(level: i32, facility: &str, text: &str, left_out: u64) {
     match level {
-        ..=3 => tracing::error!(target: TARGET, facility, "{text}"),
-        4 => tracing::warn!(target: TARGET, facility, "{text}"),
-        5 | 6 => tracing::info!(target: TARGET, facility, "{text}"),
+        ..=3 => tracing::error!(target: TARGET, facility, left_out, "{text}"),
+        4 => tracing::warn!(target: TARGET, facility, left_out, "{text}"),
+        5 | 6 => tracing::info!(target: TARGET, facility, left_out, "{text}"),
         _ => tracing::debug!(target: TARGET, facility, "{text}"),
     }
 }

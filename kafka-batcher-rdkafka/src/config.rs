@@ -15,6 +15,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use crate::error::SetupError;
 use crate::ffi::{Client, Conf, Unfit};
+use crate::lines::Lines;
 
 /// Everything needed to make clients, checked.
 pub(crate) struct Settings {
@@ -33,6 +34,8 @@ pub(crate) struct Settings {
     recent_tokens: Mutex<Vec<SecretString>>,
     /// Compression of the topics configured.
     compression: HashMap<Arc<str>, Compression>,
+    /// Which lines of librdkafka are logged.
+    pub(crate) lines: Lines,
 }
 
 impl fmt::Debug for Settings {
@@ -92,6 +95,7 @@ impl Settings {
                 .iter()
                 .map(|topic| (Arc::clone(&topic.topic_name), topic.compression))
                 .collect(),
+            lines: Lines::default(),
         };
         settings.check_features(config, &topics)?;
         // A client without brokers does no I/O beyond reading certificates, and finds what does not fit together.

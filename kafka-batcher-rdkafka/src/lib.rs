@@ -128,7 +128,8 @@
 //! SCRAM and OAUTHBEARER. `gssapi`, `gssapi-vendored`: Kerberos. `lz4`: the external liblz4. Snappy, lz4 and SASL PLAIN are always
 //! there. Settings that need a feature which is not enabled are refused by [`RdkafkaProducer::new`].
 //!
-//! librdkafka's log goes to `tracing`, target `kafka_batcher::rdkafka`.
+//! librdkafka's log goes to `tracing`, target `kafka_batcher::rdkafka`: of each kind of line (`facility`, or the `code` of an
+//! error) one a minute as what it is, with how many were `left_out` before it; the others at level `DEBUG`.
 
 mod client;
 mod code;
@@ -137,6 +138,7 @@ mod denial;
 mod error;
 mod ffi;
 mod health;
+mod lines;
 mod parcel;
 mod producer;
 mod tokens;

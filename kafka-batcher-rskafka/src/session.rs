@@ -94,7 +94,7 @@ impl Session {
             let wake = if untried.len() > 0 { next_at.min(deadline) } else { deadline };
             match timeout_at(wake, running.join_next()).await {
                 Ok(Some(Ok((endpoint, Ok(client))))) => {
-                    tracing::info!(target: "kafka_batcher::rskafka", endpoint, "connected");
+                    tracing::debug!(target: "kafka_batcher::rskafka", endpoint, "connected");
                     return Ok(Self { client, is_known: settings.is_known, listed: Mutex::default() });
                 }
                 Ok(Some(Ok((endpoint, Err(trouble))))) => {
