@@ -47,6 +47,8 @@ pub struct Snapshot {
     pub panics: u64,
     /// Reports that the error notifier was too slow for: they were dropped.
     pub dropped_reports: u64,
+    /// Calls of telemetry that were dropped because it was too slow for them: figures that come from calls are too low then.
+    pub dropped_telemetry: u64,
 }
 
 /// The memory budget, of all topics together.
@@ -228,6 +230,7 @@ impl Snapshot {
             durable: false,
             panics: 0,
             dropped_reports: 0,
+            dropped_telemetry: 0,
         }
     }
 }

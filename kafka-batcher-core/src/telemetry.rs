@@ -6,10 +6,10 @@ use crate::accumulator::FlushReason;
 use crate::producer::ErrorKind;
 use crate::storage::LaneId;
 
-/// Observes what the batcher does. Called once per batch; once per event only for what is not accepted.
+/// Observes what the batcher does. Called once per batch, not per event, and by a thread that does nothing else.
 ///
-/// Must be quick and must not block; a panic in it is contained and reported. Every method does
-/// nothing unless implemented.
+/// Should be quick and not block: it can't hold up the batcher, but what it is too slow for is dropped and counted. A panic
+/// in it is contained and reported. Every method does nothing unless implemented.
 pub trait Telemetry: Send + Sync {
     /// A batch was gathered and left its accumulator.
     fn batch_sealed(&self, lane: &LaneId, events: u32, bytes: usize, reason: FlushReason) {
@@ -42,9 +42,9 @@ pub trait Telemetry: Send + Sync {
         let _ = (call, took, ok);
     }
 
-    /// An event was not accepted, for this reason: a word that labels it. Called for each.
-    fn rejected(&self, topic: &str, reason: &'static str) {
-        let _ = (topic, reason);
+    /// So many events were not accepted, for this reason: a word that labels it.
+    fn rejected(&self, topic: &str, reason: &'static str, events: u64) {
+        let _ = (topic, reason, events);
     }
 
     /// An event went to the dead letters.

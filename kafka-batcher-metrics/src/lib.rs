@@ -64,6 +64,7 @@
 //! | `storage_salvaged_records_total` | counter | none at all | batches and dead letters saved out of what was damaged |
 //! | `panics_total` | counter | none at all | panics of code that is not the batcher's, contained |
 //! | `reports_dropped_total` | counter | none at all | reports for which the error notifier was too slow |
+//! | `telemetry_dropped_total` | counter | none at all | calls of telemetry for which the recorder was too slow; should be 0 |
 //! | `client_queued_messages`, `client_queued_bytes` | gauge | none at all | what the client has and is not answered yet |
 //! | `client_broker_up`, `client_broker_requests` | gauge | `broker` | whether there is a connection to this broker; requests that wait to be sent or answered |
 //! | `client_broker_rtt_seconds`, `client_broker_throttle_seconds`, `client_broker_queue_seconds` | gauge | `broker`, `stat` | round trips, waits for quotas, and time in the client's queue in the last seconds; `mean`, `p50`, `p99`, `max` |

@@ -52,6 +52,7 @@ pub(crate) const STORAGE_LOST_DEAD: &str = "storage_lost_dead_letters_total";
 pub(crate) const STORAGE_SALVAGED: &str = "storage_salvaged_records_total";
 pub(crate) const PANICS: &str = "panics_total";
 pub(crate) const REPORTS_DROPPED: &str = "reports_dropped_total";
+pub(crate) const TELEMETRY_DROPPED: &str = "telemetry_dropped_total";
 
 pub(crate) const CLIENT_MESSAGES: &str = "client_queued_messages";
 pub(crate) const CLIENT_BYTES: &str = "client_queued_bytes";
@@ -125,6 +126,7 @@ const TABLE: &[(&str, Kind, Unit, &str)] = &[
     (STORAGE_SALVAGED, Counter, Unit::Count, "Stored batches and dead letters saved out of what is damaged"),
     (PANICS, Counter, Unit::Count, "Panics of code that is not the batcher's, contained"),
     (REPORTS_DROPPED, Counter, Unit::Count, "Reports dropped because the error notifier was too slow"),
+    (TELEMETRY_DROPPED, Counter, Unit::Count, "Calls of telemetry dropped because the recorder was too slow"),
     (CLIENT_MESSAGES, Gauge, Unit::Count, "Records that the client has and that are not answered yet"),
     (CLIENT_BYTES, Gauge, Unit::Bytes, "Bytes of the records that the client has and that are not answered yet"),
     (BROKER_UP, Gauge, Unit::Count, "Whether the client has a connection to the broker"),

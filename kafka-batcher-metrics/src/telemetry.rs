@@ -188,11 +188,11 @@ impl Telemetry for Recorded {
         histogram.record(took.as_secs_f64());
     }
 
-    fn rejected(&self, topic: &str, reason: &'static str) {
+    fn rejected(&self, topic: &str, reason: &'static str, events: u64) {
         let topic = Arc::from(topic);
-        self.count(names::REJECTED, &topic, Some(("reason", reason)), 1);
+        self.count(names::REJECTED, &topic, Some(("reason", reason)), events);
         if reason == ErrorKind::TooLarge.as_str() {
-            self.count(names::OVERSIZED, &topic, Some(("limit", "max_batch_bytesize")), 1);
+            self.count(names::OVERSIZED, &topic, Some(("limit", "max_batch_bytesize")), events);
         }
     }
 

@@ -18,6 +18,7 @@ use crate::denial;
 use crate::error::SetupError;
 use crate::ffi::{self, Reports, Said};
 use crate::health::Health;
+use crate::statistics::{self, Slot};
 use crate::tokens::Tokens;
 
 /// A running client.
@@ -54,7 +55,13 @@ impl Client {
     /// Makes the client and starts its thread. Blocks for milliseconds, but waits for no broker.
     ///
     /// Needs the context of a tokio runtime, and remembers it: tokens are asked for there.
-    pub(crate) fn start(settings: &Arc<Settings>, acks: RequiredAcks) -> Result<Self, SetupError> {
+    ///
+    /// Its statistics go to the slot.
+    pub(crate) fn start(
+        settings: &Arc<Settings>,
+        acks: RequiredAcks,
+        statistics: Slot,
+    ) -> Result<Self, SetupError> {
         let tokens = match &settings.tokens {
             Some(provider) => {
                 let runtime = Handle::try_current()
@@ -72,6 +79,7 @@ impl Client {
             stop: Arc::clone(&stop),
             health: Arc::clone(&health),
             settings: Arc::clone(settings),
+            statistics,
             tokens,
             _ending: ending,
         };
@@ -270,6 +278,7 @@ struct Thread {
     stop: Arc<Stop>,
     health: Arc<Health>,
     settings: Arc<Settings>,
+    statistics: Slot,
     tokens: Option<Tokens>,
     _ending: watch::Sender<()>,
 }
@@ -318,6 +327,7 @@ impl Thread {
                     if level < DEBUG { self.settings.lines.pass(&facility, Instant::now()) } else { None };
                 log(passes.map_or(DEBUG, |_| level), &facility, &text, passes.unwrap_or_default());
             }
+            Said::Statistics(text) => *self.statistics.lock() = statistics::parse(&text),
             Said::TokenWanted => self.stop.token.store(true, Ordering::Release),
             Said::Error { code, text } => {
                 let text = self.settings.clean(&text);

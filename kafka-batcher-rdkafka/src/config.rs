@@ -53,7 +53,8 @@ const COMPRESSION: [&str; 2] = ["compression.type", "compression.codec"];
 const SLACK: usize = 64 * 1024;
 
 impl Settings {
-    pub(crate) fn new(config: &KafkaConfig) -> Result<Self, SetupError> {
+    /// With `statistics`, librdkafka gives them so often.
+    pub(crate) fn new(config: &KafkaConfig, statistics: Option<Duration>) -> Result<Self, SetupError> {
         config.validate()?;
         let endpoints = config.endpoints()?.join(",");
         let topics = config.topics()?;
@@ -65,6 +66,9 @@ impl Settings {
             .unwrap_or_default();
 
         let mut properties = base(config, &endpoints, &topics);
+        if let Some(every) = statistics {
+            properties.push(("statistics.interval.ms", every.as_millis().clamp(1, 86_400_000).to_string()));
+        }
         properties.extend(config.get_sasl().iter().flat_map(|sasl| sasl_properties(sasl)));
         properties.extend(config.get_ssl().map(tls_properties).transpose()?.into_iter().flatten());
         let protocol = match (config.get_ssl().is_some(), config.get_sasl().is_some()) {
@@ -342,7 +346,7 @@ mod tests {
         let config = KafkaConfig::new("127.0.0.1:1")
             .sasl(Sasl::new(SaslMechanism::Plain, "me", "hunter2"))
             .property("sasl.password", "hunter3");
-        let settings = Settings::new(&config).expect("valid");
+        let settings = Settings::new(&config, None).expect("valid");
         assert_eq!(settings.clean("me:hunter2, then hunter3hunter3."), "me:***, then ******.");
         assert_eq!(format!("{settings:?}").find("hunter"), None);
     }
@@ -359,7 +363,7 @@ mod tests {
             let config = KafkaConfig::new("127.0.0.1:1");
             let config =
                 properties.iter().fold(config, |config, (name, value)| config.property(*name, *value));
-            let settings = Settings::new(&config).expect("valid");
+            let settings = Settings::new(&config, None).expect("valid");
             let both = |acks| (settings.is_idempotent(acks), settings.is_answered(acks));
             [RequiredAcks::All, RequiredAcks::Leader, RequiredAcks::None].map(both)
         };

@@ -59,6 +59,7 @@
 //! | `queue.buffering.max.messages` | 0, unlimited | memory is bounded by the batcher |
 //! | `allow.auto.create.topics` | `false` | topics are created on request only |
 //! | `compression.codec` | of the topic | |
+//! | `statistics.interval.ms` | 0; that of [`with_statistics`](RdkafkaProducer::with_statistics) | [figures](kafka_batcher_core::Producer::statistics) for metrics; the batcher asks for them every 10 s if it has telemetry |
 //!
 //! A property of a client holds for all topics; `message.timeout.ms` cannot follow the timeout of a single call. A call
 //! whose timeout is shorter is answered in time all the same, but then nobody knows whether the records were written.
@@ -141,6 +142,7 @@ mod health;
 mod lines;
 mod parcel;
 mod producer;
+mod statistics;
 mod tokens;
 
 pub use error::SetupError;

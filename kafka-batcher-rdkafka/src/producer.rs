@@ -7,8 +7,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use kafka_batcher_core::config::{Compression, KafkaConfig, RequiredAcks};
 use kafka_batcher_core::{
-    Capabilities, Delivered, ErrorKind, Persistence, ProduceError, ProduceFailure, ProduceRequest, Producer,
-    TopicConfig,
+    Capabilities, ClientStatistics, Delivered, ErrorKind, Persistence, ProduceError, ProduceFailure,
+    ProduceRequest, Producer, TopicConfig,
 };
 use parking_lot::Mutex;
 use tokio::time::{Instant, timeout_at};
@@ -19,6 +19,7 @@ use crate::config::Settings;
 use crate::error::SetupError;
 use crate::ffi::{Client as Native, Step, describe};
 use crate::parcel::{Answer, Cause, Parcel};
+use crate::statistics::Figures;
 
 /// Sends batches with librdkafka.
 ///
@@ -35,6 +36,7 @@ struct Shared {
     clients: Mutex<Clients>,
     /// Held while a client is made, which blocks.
     making: Mutex<()>,
+    statistics: Figures,
 }
 
 #[derive(Debug, Default)]
@@ -67,10 +69,27 @@ impl RdkafkaProducer {
     /// [`SetupError`] when a setting, a property or their combination can't be used, or needs a Cargo feature that
     /// is not enabled.
     pub fn new(config: &KafkaConfig) -> Result<Self, SetupError> {
-        let settings = Arc::new(Settings::new(config)?);
-        Ok(Self {
-            shared: Arc::new(Shared { settings, clients: Mutex::default(), making: Mutex::default() }),
-        })
+        Self::with_settings(Settings::new(config, None)?)
+    }
+
+    /// As [`new`](Self::new), and librdkafka says so often how it is doing: its [figures](Producer::statistics). The property
+    /// `statistics.interval.ms` goes before it. With thousands of partitions librdkafka takes some milliseconds each
+    /// time; every 10 s is often enough.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn with_statistics(config: &KafkaConfig, every: Duration) -> Result<Self, SetupError> {
+        Self::with_settings(Settings::new(config, Some(every))?)
+    }
+
+    fn with_settings(settings: Settings) -> Result<Self, SetupError> {
+        let shared = Shared {
+            settings: Arc::new(settings),
+            clients: Mutex::default(),
+            making: Mutex::default(),
+            statistics: Figures::default(),
+        };
+        Ok(Self { shared: Arc::new(shared) })
     }
 
     /// Raises a fatal error in all clients as if librdkafka had found one. For tests of what follows.
@@ -157,7 +176,7 @@ impl Shared {
         if let Some(client) = self.usable(acks)? {
             return Ok(client);
         }
-        let client = Client::start(&self.settings, acks).map_err(|error| {
+        let client = Client::start(&self.settings, acks, self.statistics.slot()).map_err(|error| {
             ProduceError::new(ErrorKind::Transient, "the client does not start").with_source(error)
         })?;
         let client = Arc::new(client);
@@ -323,6 +342,10 @@ impl Producer for RdkafkaProducer {
                 Err(failure)
             }
         }
+    }
+
+    fn statistics(&self) -> Option<ClientStatistics> {
+        self.shared.statistics.sum()
     }
 
     async fn close(&self, timeout: Duration) {

@@ -273,8 +273,12 @@ impl Generation {
         }
     }
 
-    /// Adds records, all or none, and forces them to the disk as the level says.
-    pub(crate) fn add(&self, records: &[Stored]) -> Result<()> {
+    /// Adds records, all or none, and forces them to the disk as the level says: `sync` does it.
+    pub(crate) fn add(
+        &self,
+        records: &[Stored],
+        sync: impl FnOnce(&File) -> std::io::Result<()>,
+    ) -> Result<()> {
         self.with_db("write", |db| {
             let mut batch = sled::Batch::default();
             for record in records {
@@ -290,7 +294,7 @@ impl Generation {
         })?;
         if self.disk {
             self.faults.at(Step::Sync)?;
-            self.file.sync_all()?;
+            sync(&self.file)?;
         }
         let mut extents = self.extents();
         for record in records {

@@ -10,7 +10,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use async_trait::async_trait;
 use kafka_batcher_core::storage::StorageUsage;
 use kafka_batcher_core::{
-    Batch, DeadLetter, DeadRecord, EntryId, LaneId, LaneUsage, StorageError, StoredBatch, TempStorage,
+    Batch, DeadLetter, DeadRecord, EntryId, LaneId, LaneUsage, StorageError, StoredBatch, Telemetry,
+    TempStorage,
 };
 use tokio::sync::oneshot;
 
@@ -369,6 +370,10 @@ impl TempStorage for SledStorage {
 
     async fn lanes(&self) -> Result<Vec<LaneUsage>, StorageError> {
         Ok(lane_usage(&self.engine))
+    }
+
+    fn set_telemetry(&self, telemetry: Arc<dyn Telemetry>) {
+        self.engine.telemetry.set(telemetry);
     }
 
     fn dead_letters(self: Arc<Self>) -> Option<Arc<dyn DeadLetter>> {

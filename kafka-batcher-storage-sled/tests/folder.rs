@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use common::{MIB, all, append, lane, names, open, options};
 use kafka_batcher_core::{EntryId, StorageError, TempStorage};
-use kafka_batcher_storage_sled::{SledError, SledOptions, SledStorage, SpoolView};
+use kafka_batcher_storage_sled::{Durability, SledError, SledOptions, SledStorage, SpoolView};
 
 const FOLDER: &str = "KAFKA_BATCHER_LOCK_FOLDER";
 
@@ -288,4 +288,35 @@ async fn a_view_of_a_spool_in_use_shows_what_is_there() {
     assert_eq!(view.dead_letters().records, 1);
     assert!(view.next_dead(None).is_some());
     append(&storage, &lane(0), "more", 10).await.unwrap();
+}
+
+/// Counts how often something was forced to the disk.
+#[derive(Default)]
+struct Syncs(std::sync::atomic::AtomicU64);
+
+impl kafka_batcher_core::Telemetry for Syncs {
+    fn storage_called(&self, call: kafka_batcher_core::StorageCall, took: Duration, ok: bool) {
+        assert_eq!((call.as_str(), ok), ("sync", true));
+        assert!(took < Duration::from_secs(600));
+        self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    }
+}
+
+#[tokio::test]
+async fn how_long_the_disk_takes_is_told_and_what_is_held_of_a_topic() {
+    for (level, least) in [(Durability::Disk, 6), (Durability::Os, 0)] {
+        let folder = tempfile::tempdir().unwrap();
+        let storage = SledStorage::open(options(folder.path()).durability(level)).unwrap();
+        let syncs = Arc::new(Syncs::default());
+        storage.set_telemetry(syncs.clone());
+        for value in ["a", "b", "c"] {
+            append(&storage, &lane(0), value, 1000).await.unwrap();
+        }
+        let told = syncs.0.load(std::sync::atomic::Ordering::Relaxed);
+        assert!(told >= least && (least > 0 || told == 0), "{level:?}: {told}");
+        let usage = storage.usage().await.unwrap();
+        let topic = &usage.topics[&lane(0).topic];
+        assert!(topic.bytes > 3000 && topic.oldest.is_some() && topic.oldest == usage.oldest, "{usage:?}");
+        assert_eq!((usage.salvaged, usage.lost_dead_letters), (0, 0));
+    }
 }

@@ -225,6 +225,9 @@ impl Running {
         if !matches!(tokio::time::timeout(CLOSE_TIME * 2, close).await, Ok(Ok(()))) {
             tracing::warn!(target: SHUTDOWN, "the client did not end as it should");
         }
+        if let Some(telemeter) = &self.shared.telemetry {
+            telemeter.catch_up(CLOSE_TIME).await;
+        }
         let stats = stats(&self.shared, &self.topics);
         let report = ShutdownReport {
             accepted: stats.accepted,

@@ -10,19 +10,21 @@ use kafka_batcher_core::budget::Budget;
 use kafka_batcher_core::config::Durability;
 use kafka_batcher_core::lane::{Link, Pace};
 use kafka_batcher_core::{
-    DeadLetter, ErrorNotifier, HeaderSource, KafkaConfig, MemoryDeadLetters, MemoryStorage, NoTelemetry,
-    Producer, Telemetry, TempStorage,
+    DeadLetter, ErrorNotifier, HeaderSource, KafkaConfig, MemoryDeadLetters, MemoryStorage, Producer, Report,
+    Telemetry, TempStorage, What,
 };
 use tokio::runtime::Handle;
 use tokio::sync::{Notify as Wakeup, mpsc, watch};
 
 use crate::batcher::KafkaBatcher;
 use crate::clock::Clock;
+use crate::contain::contained;
 use crate::error::BuildError;
 use crate::manager::Manager;
 use crate::notify::{LogNotifier, Notify, RateLimited};
 use crate::reactor::Reactor;
 use crate::shared::Shared;
+use crate::telemeter::Telemeter;
 use crate::topic::Topic;
 
 /// How often the log tells of a trouble that lasts.
@@ -120,7 +122,8 @@ impl Builder {
         self
     }
 
-    /// Who counts. Default: nobody.
+    /// Who counts. Default: nobody. It is called by a thread of its own, some milliseconds late; of what a slow one leaves
+    /// waiting there is a limit, and more than that is dropped and [counted](crate::Snapshot::dropped_telemetry).
     pub fn telemetry(mut self, telemetry: impl Telemetry + 'static) -> Self {
         self.telemetry = Some(Arc::new(telemetry));
         self
@@ -146,9 +149,10 @@ impl Builder {
         if let Some(topic) = journal.filter(|_| !storage.is_durable()) {
             return Err(BuildError::JournalNeedsStorage { topic: topic.topic_name.to_string() });
         }
+        let telemetry = self.telemetry.filter(|_| topics.iter().any(|topic| topic.telemetry));
         let producer = match self.producer {
             Some(producer) => producer,
-            None => default_producer(&config)?,
+            None => default_producer(&config, telemetry.is_some())?,
         };
         let reconcile = topics.iter().find(|topic| topic.reconcile);
         if let Some(topic) = reconcile.filter(|_| !producer.capabilities().search) {
@@ -156,6 +160,15 @@ impl Builder {
         }
         let log = || -> Arc<dyn ErrorNotifier> { Arc::new(RateLimited::new(LogNotifier, LOG_INTERVAL)) };
         let notify = Notify::start(self.notifier.unwrap_or_else(log)).map_err(BuildError::Thread)?;
+        let telemetry = telemetry
+            .map(|telemetry| Telemeter::start(telemetry, notify.clone()))
+            .transpose()
+            .map_err(BuildError::Thread)?;
+        if let Some(telemeter) = &telemetry {
+            contained(|| storage.set_telemetry(telemeter.for_storage())).unwrap_or_else(|panic| {
+                notify.send(Report::new(What::Panicked, format!("storage: {panic}")))
+            });
+        }
         let dead_letter = self.dead_letter.or_else(|| Arc::clone(&storage).dead_letters());
         let (failures, failures_waiting) = mpsc::unbounded_channel();
         let limits = config.limits();
@@ -174,7 +187,7 @@ impl Builder {
             storage,
             dead_letter: dead_letter.unwrap_or_else(|| Arc::new(MemoryDeadLetters::default())),
             header_source: self.header_source,
-            telemetry: self.telemetry.unwrap_or_else(|| Arc::new(NoTelemetry)),
+            telemetry,
             notify,
             runtime: runtime.clone(),
             failures,
@@ -203,20 +216,25 @@ impl Builder {
 }
 
 #[cfg(feature = "rdkafka")]
-fn default_producer(config: &KafkaConfig) -> Result<Arc<dyn Producer>, BuildError> {
-    let producer =
-        kafka_batcher_rdkafka::RdkafkaProducer::new(config).map_err(|e| BuildError::Backend(Box::new(e)))?;
-    Ok(Arc::new(producer))
+fn default_producer(config: &KafkaConfig, statistics: bool) -> Result<Arc<dyn Producer>, BuildError> {
+    /// How often librdkafka says how it is doing, if anybody wants to know.
+    const EVERY: std::time::Duration = std::time::Duration::from_secs(10);
+    let producer = if statistics {
+        kafka_batcher_rdkafka::RdkafkaProducer::with_statistics(config, EVERY)
+    } else {
+        kafka_batcher_rdkafka::RdkafkaProducer::new(config)
+    };
+    Ok(Arc::new(producer.map_err(|e| BuildError::Backend(Box::new(e)))?))
 }
 
 #[cfg(all(feature = "rskafka", not(feature = "rdkafka")))]
-fn default_producer(config: &KafkaConfig) -> Result<Arc<dyn Producer>, BuildError> {
+fn default_producer(config: &KafkaConfig, _statistics: bool) -> Result<Arc<dyn Producer>, BuildError> {
     let producer =
         kafka_batcher_rskafka::RskafkaProducer::new(config).map_err(|e| BuildError::Backend(Box::new(e)))?;
     Ok(Arc::new(producer))
 }
 
 #[cfg(not(any(feature = "rdkafka", feature = "rskafka")))]
-fn default_producer(_config: &KafkaConfig) -> Result<Arc<dyn Producer>, BuildError> {
+fn default_producer(_config: &KafkaConfig, _statistics: bool) -> Result<Arc<dyn Producer>, BuildError> {
     Err(BuildError::NoProducer)
 }

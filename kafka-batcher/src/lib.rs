@@ -23,6 +23,7 @@
 //! | `routes.rs` | which lane an event goes to, and how that changes |
 //! | `reactor.rs` | the task of a topic: carries out what its machines decide |
 //! | `dead.rs` | where dead letters go |
+//! | `telemeter.rs` | the thread that calls telemetry |
 //! | `manager.rs` | the task that connects the client, and connects it again |
 //! | `observer.rs`, `stats.rs` | what it is doing, for those who watch |
 //! | `contain.rs`, `notify.rs` | panics and slowness of code that is not ours |
@@ -44,6 +45,7 @@ mod reactor;
 mod routes;
 mod shared;
 mod stats;
+mod telemeter;
 mod topic;
 #[cfg(feature = "trace-context")]
 mod trace_context;
@@ -63,8 +65,8 @@ pub use kafka_batcher_core::{
     Batch, BatchFlusher, ConfigError, DeadLetter, DeadRecord, Denial, ErrorKind, ErrorNotifier, Event,
     EventError, EventRef, FlushReason, HeaderSource, Headers, Health, Json, KafkaConfig, LaneId, LaneState,
     MemoryDeadLetters, MemoryProducer, MemoryStorage, Next, NoNotifier, Observe, Obstacle, Outcome,
-    PartitionStrategy, Partitioner, Payload, Producer, Receipt, Record, RecordRef, Report, Snapshot, Summary,
-    Telemetry, TempStorage, TopicConfig, TopicSettings, Trouble, What,
+    PartitionStrategy, Partitioner, Payload, Producer, Receipt, Record, RecordRef, Report, Snapshot,
+    StorageCall, Summary, Telemetry, TempStorage, TopicConfig, TopicSettings, Trouble, What,
 };
 /// Metrics, and an endpoint for Prometheus.
 ///

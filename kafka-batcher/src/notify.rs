@@ -147,7 +147,7 @@ impl ErrorNotifier for FanOut {
 }
 
 /// Passes reports to the notifier's thread without ever waiting for it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Notify {
     reports: SyncSender<Report>,
     left: Arc<Left>,

@@ -15,6 +15,7 @@ use tokio::sync::watch;
 
 use crate::contain::contained;
 use crate::shared::Shared;
+use crate::telemeter::Telemeter;
 use crate::topic::Topic;
 
 /// How long storage may take to say what it holds; after that it counts as not answering.
@@ -42,7 +43,13 @@ impl Observe for Observer {
     }
 }
 
+/// How long a snapshot waits for a slow recorder, so that figures which are told and those of the snapshot go together.
+const CATCH_UP: Duration = Duration::from_millis(100);
+
 pub(crate) async fn snapshot(shared: &Shared, link: &watch::Receiver<Link>) -> Snapshot {
+    if let Some(telemeter) = &shared.telemetry {
+        telemeter.catch_up(CATCH_UP).await;
+    }
     let (bytes, events) = shared.budget.used();
     let (max_bytes, max_events) = shared.budget.limits();
     let figures = [bytes, max_bytes, events, max_events].map(|figure| figure as u64);
@@ -61,6 +68,7 @@ pub(crate) async fn snapshot(shared: &Shared, link: &watch::Receiver<Link>) -> S
     });
     snapshot.panics = shared.notify.panics();
     snapshot.dropped_reports = shared.notify.dropped();
+    snapshot.dropped_telemetry = shared.telemetry.as_ref().map_or(0, Telemeter::dropped);
     snapshot
 }
 

@@ -9,15 +9,15 @@ use kafka_batcher_core::budget::Budget;
 use kafka_batcher_core::config::{Timing, TopicConfig};
 use kafka_batcher_core::lane::Pace;
 use kafka_batcher_core::{
-    DeadLetter, ErrorKind, HeaderSource, ProduceError, Producer, Report, StorageError, Telemetry,
-    TempStorage, What,
+    DeadLetter, ErrorKind, HeaderSource, ProduceError, Producer, StorageError, Telemetry, TempStorage,
 };
 use tokio::runtime::Handle;
 use tokio::sync::{Notify as Wakeup, mpsc};
 
 use crate::clock::Clock;
-use crate::contain::{contained, contained_async};
+use crate::contain::contained_async;
 use crate::notify::Notify;
+use crate::telemeter::Telemeter;
 use crate::topic::Topic;
 
 /// A producer that has not answered so long after its deadline is given up on.
@@ -34,7 +34,8 @@ pub(crate) struct Shared {
     pub(crate) producer: Arc<dyn Producer>,
     pub(crate) storage: Arc<dyn TempStorage>,
     pub(crate) dead_letter: Arc<dyn DeadLetter>,
-    pub(crate) telemetry: Arc<dyn Telemetry>,
+    /// None: nobody counts.
+    pub(crate) telemetry: Option<Telemeter>,
     pub(crate) header_source: Option<Arc<dyn HeaderSource>>,
     pub(crate) notify: Notify,
     pub(crate) runtime: Handle,
@@ -62,12 +63,10 @@ impl Shared {
         self.topics.get().into_iter().flatten().filter_map(Weak::upgrade)
     }
 
-    /// Tells telemetry, unless the topic has it switched off; a panic in it is reported.
+    /// Tells telemetry, unless the topic has it switched off.
     pub(crate) fn telemetry(&self, topic: &TopicConfig, tell: impl FnOnce(&dyn Telemetry)) {
-        if topic.telemetry
-            && let Err(panic) = contained(|| tell(&*self.telemetry))
-        {
-            self.notify.send(Report::new(What::Panicked, format!("telemetry: {panic}")));
+        if let Some(telemeter) = self.telemetry.as_ref().filter(|_| topic.telemetry) {
+            tell(telemeter.queue());
         }
     }
 

@@ -162,7 +162,7 @@ impl Topic {
 
     /// An event is not accepted.
     pub(crate) fn refuse(&self, kind: &AddErrorKind) {
-        self.shared.telemetry(&self.config, |t| t.rejected(&self.config.topic_name, kind.as_str()));
+        self.shared.telemetry(&self.config, |t| t.rejected(&self.config.topic_name, kind.as_str(), 1));
     }
 
     /// Takes an event in, or says why not.

@@ -45,6 +45,8 @@ pub(crate) enum Said {
     Log { level: i32, facility: String, text: String },
     /// Something went wrong that concerns the whole client.
     Error { code: Code, text: String },
+    /// Its statistics, as JSON.
+    Statistics(String),
     /// A token is needed; [`Client::set_token`] takes it.
     TokenWanted,
 }
@@ -57,7 +59,10 @@ impl Client {
         let _always_there = conf.set("log.queue", "true");
         conf.explain_certificates();
         let mut text = Text::new();
-        let mut events = rd::RD_KAFKA_EVENT_DR | rd::RD_KAFKA_EVENT_LOG | rd::RD_KAFKA_EVENT_ERROR;
+        let mut events = rd::RD_KAFKA_EVENT_DR
+            | rd::RD_KAFKA_EVENT_LOG
+            | rd::RD_KAFKA_EVENT_ERROR
+            | rd::RD_KAFKA_EVENT_STATS;
         if tokens {
             events |= rd::RD_KAFKA_EVENT_OAUTHBEARER_TOKEN_REFRESH;
         }
@@ -156,6 +161,10 @@ impl Client {
                         text: owned(rd::rd_kafka_event_error_string(event)),
                     }
                 });
+            }
+            // SAFETY: an event of statistics has a text, which lives as long as the event.
+            rd::RD_KAFKA_EVENT_STATS => {
+                said(Said::Statistics(unsafe { owned(rd::rd_kafka_event_stats(event)) }))
             }
             rd::RD_KAFKA_EVENT_OAUTHBEARER_TOKEN_REFRESH => said(Said::TokenWanted),
             _ => {}

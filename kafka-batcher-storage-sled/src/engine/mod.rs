@@ -7,12 +7,13 @@ mod repair;
 mod space;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::fmt;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use kafka_batcher_core::{LaneId, StorageError};
+use kafka_batcher_core::{LaneId, StorageCall, StorageError, Telemetry};
 
 use crate::folder::Lock;
 use crate::generation::{Generation, GenerationError};
@@ -34,7 +35,28 @@ pub(crate) struct Engine {
     options: SledOptions,
     writer: Mutex<Marks>,
     state: Mutex<State>,
+    pub(crate) telemetry: Told,
     _lock: Lock,
+}
+
+/// Who is told of what no caller sees.
+#[derive(Default)]
+pub(crate) struct Told(Mutex<Option<Arc<dyn Telemetry>>>);
+
+impl Told {
+    pub(crate) fn set(&self, telemetry: Arc<dyn Telemetry>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(telemetry);
+    }
+
+    fn get(&self) -> Option<Arc<dyn Telemetry>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl fmt::Debug for Told {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Told").finish_non_exhaustive()
+    }
 }
 
 #[derive(Debug, Default)]
@@ -146,7 +168,8 @@ impl Engine {
             return answers;
         }
         let current = self.current();
-        let added = current.clone().and_then(|current| current.add(&records));
+        let added =
+            current.clone().and_then(|current| current.add(&records, |file| self.synced(|| file.sync_all())));
         let marked = added.and_then(|()| Ok(self.promise(&mut writer, &records)?));
         match marked.and(current) {
             Ok(current) => {
@@ -241,7 +264,18 @@ impl Engine {
             all
         };
         writer.write(&frames, all)?;
-        writer.sync()
+        if self.disk() { self.synced(|| writer.sync()) } else { writer.sync() }
+    }
+
+    /// Forces something to the disk, and tells telemetry how long that took.
+    fn synced(&self, sync: impl FnOnce() -> std::io::Result<()>) -> std::io::Result<()> {
+        let telemetry = self.telemetry.get();
+        let start = Instant::now();
+        let result = sync();
+        if let Some(telemetry) = telemetry {
+            telemetry.storage_called(StorageCall::Sync, start.elapsed(), result.is_ok());
+        }
+        result
     }
 
     /// Writing failed: none of these records is there, now or later, and nothing more goes to where that was.

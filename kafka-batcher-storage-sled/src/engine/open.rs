@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
-use super::{DEAD, Damaged, Engine, State, kind_of};
+use super::{DEAD, Damaged, Engine, State, Told, kind_of};
 use crate::error::{Context, SledError};
 use crate::folder;
 use crate::generation::{Generation, GenerationError, is_sealed};
@@ -64,7 +64,13 @@ impl Engine {
         state.recovery.half_written = half_written;
         state.recovery.marks_damaged = marks_damaged;
         state.lanes = read.marks.iter().map(|(number, mark)| (*number, Lane::new(mark.clone()))).collect();
-        let engine = Self { options, writer: Mutex::new(writer), state: Mutex::new(state), _lock: lock };
+        let engine = Self {
+            options,
+            writer: Mutex::new(writer),
+            state: Mutex::new(state),
+            telemetry: Told::default(),
+            _lock: lock,
+        };
 
         let mut young = Vec::new();
         for number in &numbers {

@@ -1,6 +1,7 @@
 //! Room: the quota, the reserve, and generations that come and go.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -332,6 +333,7 @@ impl<'a> Group<'a> {
             return Ok(());
         }
         self.bytes = 0;
-        self.target.add(&std::mem::take(&mut self.records))
+        // Moving records is no call of anybody's.
+        self.target.add(&std::mem::take(&mut self.records), File::sync_all)
     }
 }

@@ -38,7 +38,7 @@ fn observe_all(telemetry: &dyn Telemetry, lane: &LaneId, events: u32, bytes: usi
         telemetry.storage_called(call, took, true);
         telemetry.storage_called(call, took, false);
     }
-    telemetry.rejected(&lane.topic, "memory_full");
+    telemetry.rejected(&lane.topic, "memory_full", u64::from(events));
     for kind in KINDS {
         telemetry.produce_failed(lane, events, kind, took);
         telemetry.dead_lettered(lane, kind);
