@@ -1,5 +1,6 @@
 //! Metrics of [kafka-batcher](https://docs.rs/kafka-batcher), over the [`metrics`](https://docs.rs/metrics) facade: any
-//! exporter works; with the feature `prometheus` (on by default) there is one with the right buckets and an HTTP endpoint.
+//! exporter works. With the feature `prometheus` (on by default) there is one with the right buckets and an HTTP endpoint, and
+//! with `opentelemetry` one that feeds a meter, for OTLP, under the same names.
 //!
 //! With the facade's feature `metrics` (see [there](https://docs.rs/kafka-batcher/latest/kafka_batcher/metrics) for the whole of it):
 //! make an [`Exporter`](prometheus::Exporter), hand its [`telemetry`](prometheus::Exporter::telemetry) to the builder of the batcher, and
@@ -87,6 +88,8 @@ mod consumer;
 mod labels;
 mod names;
 mod options;
+#[cfg(feature = "opentelemetry")]
+pub mod otlp;
 #[cfg(feature = "prometheus")]
 pub mod prometheus;
 mod publish;

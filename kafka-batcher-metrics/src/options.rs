@@ -31,8 +31,8 @@ pub enum OptionsError {
     /// Prometheus knows no such names.
     #[error("the prefix {0:?} is no name of a metric: letters, digits and _, no digit first")]
     Prefix(String),
-    /// A histogram without buckets.
-    #[error("kafka_metric_opts: a histogram needs at least one bucket")]
+    /// A histogram without buckets, or with some that do not ascend.
+    #[error("kafka_metric_opts: a histogram needs at least one bucket, and they have to ascend")]
     Buckets,
 }
 
@@ -72,6 +72,30 @@ impl Options {
         self
     }
 
+    /// The upper bounds of each histogram's buckets.
+    #[cfg(any(feature = "prometheus", feature = "opentelemetry"))]
+    pub(crate) fn buckets(&self) -> Result<Vec<(String, &[f64])>, OptionsError> {
+        use crate::names;
+        let mut all = Vec::new();
+        for (who, seconds) in [
+            ("producer", self.producer_buckets.as_deref().unwrap_or(buckets::PRODUCER_SECONDS)),
+            ("consumer", self.consumer_buckets.as_deref().unwrap_or(buckets::CONSUMER_SECONDS)),
+        ] {
+            all.push((format!("{}_{who}_{}", self.prefix, names::DURATION), seconds));
+            all.push((format!("{}_{who}_{}", self.prefix, names::MESSAGES), buckets::MESSAGES));
+            all.push((format!("{}_{who}_{}", self.prefix, names::BYTES), buckets::BYTES));
+        }
+        for (name, seconds) in [
+            (names::QUEUE, buckets::LATENCY_SECONDS),
+            (names::LATENCY, buckets::LATENCY_SECONDS),
+            (names::STORAGE_CALL, buckets::STORAGE_SECONDS),
+        ] {
+            all.push((format!("{}_{name}", self.prefix), seconds));
+        }
+        let good = |bounds: &[f64]| !bounds.is_empty() && bounds.is_sorted_by(|a, b| a < b);
+        if all.iter().all(|(_, bounds)| good(bounds)) { Ok(all) } else { Err(OptionsError::Buckets) }
+    }
+
     /// Whether the values make sense.
     ///
     /// # Errors
@@ -87,7 +111,8 @@ impl Options {
 }
 
 /// Upper bounds of the histograms' buckets, unless the configuration has others.
-pub(crate) mod buckets {
+#[cfg(any(feature = "prometheus", feature = "opentelemetry"))]
+mod buckets {
     /// Milliseconds in the Elixir library's table.
     pub(crate) const PRODUCER_SECONDS: &[f64] =
         &[0.001, 0.002, 0.003, 0.004, 0.005, 0.01, 0.015, 0.02, 0.05, 0.1];

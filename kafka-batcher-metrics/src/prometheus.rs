@@ -19,7 +19,7 @@ use tokio::sync::{Mutex, Semaphore};
 use tokio::task::{AbortHandle, JoinSet};
 
 use crate::names;
-use crate::options::{Options, OptionsError, buckets};
+use crate::options::{Options, OptionsError};
 use crate::readiness;
 use crate::telemetry::Recorded;
 
@@ -52,22 +52,8 @@ impl Exporter {
     /// [`OptionsError`] names the option that makes no sense.
     pub fn new(options: &Options) -> Result<Self, OptionsError> {
         let mut builder = PrometheusBuilder::new();
-        let producer = options.producer_buckets.as_deref();
-        let consumer = options.consumer_buckets.as_deref();
-        let producer_name = |name| format!("producer_{name}");
-        let consumer_name = |name| format!("consumer_{name}");
-        for (name, bounds) in [
-            (producer_name(names::DURATION), producer.unwrap_or(buckets::PRODUCER_SECONDS)),
-            (producer_name(names::MESSAGES), buckets::MESSAGES),
-            (producer_name(names::BYTES), buckets::BYTES),
-            (consumer_name(names::DURATION), consumer.unwrap_or(buckets::CONSUMER_SECONDS)),
-            (consumer_name(names::MESSAGES), buckets::MESSAGES),
-            (consumer_name(names::BYTES), buckets::BYTES),
-            (names::QUEUE.to_owned(), buckets::LATENCY_SECONDS),
-            (names::LATENCY.to_owned(), buckets::LATENCY_SECONDS),
-            (names::STORAGE_CALL.to_owned(), buckets::STORAGE_SECONDS),
-        ] {
-            let name = Matcher::Full(format!("{}_{name}", options.prefix));
+        for (name, bounds) in options.buckets()? {
+            let name = Matcher::Full(name);
             builder = builder.set_buckets_for_metric(name, bounds).map_err(|_| OptionsError::Buckets)?;
         }
         let recorder = builder.build_recorder();

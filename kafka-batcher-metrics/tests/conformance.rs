@@ -1,10 +1,22 @@
 //! The testkit's suite for telemetry.
 
-use kafka_batcher_metrics::prometheus::Exporter;
 use kafka_batcher_metrics::{Options, Recorded};
 
-fn exporter() -> Recorded {
-    Exporter::new(&Options::default()).unwrap().telemetry()
+#[cfg(feature = "prometheus")]
+fn prometheus() -> Recorded {
+    kafka_batcher_metrics::prometheus::Exporter::new(&Options::default()).unwrap().telemetry()
+}
+
+#[cfg(feature = "opentelemetry")]
+fn otlp() -> Recorded {
+    use opentelemetry::metrics::MeterProvider;
+    use opentelemetry_sdk::metrics::{InMemoryMetricExporter, PeriodicReader, SdkMeterProvider};
+
+    let reader = PeriodicReader::builder(InMemoryMetricExporter::default()).build();
+    let provider = SdkMeterProvider::builder().with_reader(reader).build();
+    kafka_batcher_metrics::otlp::Exporter::new(&Options::default(), &provider.meter("test"))
+        .unwrap()
+        .telemetry()
 }
 
 /// No recorder is installed: nothing is recorded, and nothing goes wrong.
@@ -12,5 +24,8 @@ fn global() -> Recorded {
     Recorded::global(&Options::default().partition_labels(false)).unwrap()
 }
 
-kafka_batcher_testkit::telemetry_conformance!(prometheus, crate::exporter());
+#[cfg(feature = "prometheus")]
+kafka_batcher_testkit::telemetry_conformance!(prometheus, crate::prometheus());
+#[cfg(feature = "opentelemetry")]
+kafka_batcher_testkit::telemetry_conformance!(otlp, crate::otlp());
 kafka_batcher_testkit::telemetry_conformance!(no_recorder, crate::global());

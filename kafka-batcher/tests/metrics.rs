@@ -330,6 +330,80 @@ fn without_partition_labels_lanes_share_their_series() {
     );
 }
 
+/// With many partitions and their labels off, a topic has no more series than with one; whatever was rejected and failed,
+/// the labels' values are words of ours.
+#[tokio::test]
+async fn series_are_bounded_with_ten_thousand_partitions() {
+    let series = async |partitions: u32, labels: bool| {
+        let exporter = Exporter::new(&Options::default().partition_labels(labels)).unwrap();
+        let telemetry = exporter.telemetry();
+        for partition in 0..partitions {
+            let lane = kafka_batcher::LaneId::partition("t", partition);
+            telemetry.batch_sealed(&lane, 1, 100, kafka_batcher::FlushReason::Count);
+            telemetry.delivered(&lane, 1, 100, Duration::from_millis(1));
+            telemetry.acknowledged(&lane, Duration::ZERO, Duration::from_millis(1));
+            telemetry.produce_failed(&lane, 1, ErrorKind::Transient, Duration::from_millis(1));
+            telemetry.stored(&lane, 1, 100);
+            telemetry.dead_lettered(&lane, ErrorKind::Permanent);
+        }
+        exporter
+            .render(&Nobody)
+            .await
+            .lines()
+            .filter(|line| !line.starts_with('#') && !line.is_empty())
+            .count()
+    };
+    let one = series(1, false).await;
+    assert_eq!(series(10_000, false).await, one);
+    assert!(one < 100, "{one}");
+    // As documented: 35 more for each partition.
+    assert_eq!(series(101, true).await - series(1, true).await, 100 * 35);
+}
+
+/// Prometheus' own tool finds nothing to complain about, but the predecessor's `…_byte`.
+#[tokio::test]
+async fn promtool_finds_nothing_wrong_with_the_metrics() {
+    use std::process::{Command, Stdio};
+
+    if Command::new("promtool").arg("--version").output().is_err() {
+        println!("SKIPPED promtool_finds_nothing_wrong_with_the_metrics: there is no promtool");
+        return;
+    }
+    let kafka = ScriptedProducer::new("t", 2);
+    kafka.script([Step::Refuse(ErrorKind::Transient), Step::Deliver, Step::Refuse(ErrorKind::Permanent)]);
+    let config = config(TopicSettings::new("t").max_batch_bytesize(300)).topic_alias("t", "alias");
+    let options = Options::of(&config);
+    let exporter = Exporter::new(&options).unwrap();
+    let builder = KafkaBatcher::builder().config(config).producer(kafka);
+    let batcher = builder.telemetry(exporter.telemetry()).build().unwrap();
+    let collector = batcher.collector("t").unwrap();
+    collector.add("one").await.unwrap();
+    collector.add("x".repeat(400)).await.unwrap_err();
+    collector.flush().await;
+    exporter.telemetry().consumer("t", 0).consumed(20, 4000, Duration::from_millis(60));
+    let mut snapshot = batcher.snapshot().await;
+    let mut broker = kafka_batcher::core::statistics::BrokerStatistics::new(1);
+    broker.up = true;
+    let mut client = kafka_batcher::core::ClientStatistics::default();
+    client.brokers.push(broker);
+    snapshot.client = Some(client);
+    exporter.telemetry().publish(&snapshot);
+    let text = exporter.render(&Nobody).await;
+    let mut promtool = Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    std::io::Write::write_all(&mut promtool.stdin.take().unwrap(), text.as_bytes()).unwrap();
+    let output = promtool.wait_with_output().unwrap();
+    let said =
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    let complaints: Vec<&str> = said.lines().filter(|line| !line.contains("_total_size_byte ")).collect();
+    assert!(complaints.is_empty(), "{complaints:#?}\n{text}");
+}
+
 #[derive(Debug)]
 struct Nobody;
 

@@ -10,6 +10,7 @@
 //! | `no-cc` | builds the rskafka backend where there is no C compiler |
 //! | `planted` | breaks the code on purpose, bug by bug, and checks that the tests go red |
 //! | `flights` | sends a year of flights into real Kafka and checks with another client what arrived |
+//! | `otlp` | sends the metrics of a scripted run to an OpenTelemetry collector and checks what it received |
 //! | `crash` | kills a process that journals events, over and over, and checks that nothing is lost |
 //! | `campaign` | runs the tests of storage that take long: kills, power cuts, full and failing disks, corruptions |
 //! | `dump-log-check` | has Kafka's own tool read batches that our encoder wrote |
@@ -30,6 +31,7 @@ mod files;
 mod flights;
 mod matrix;
 mod no_cc;
+mod otlp;
 mod planted;
 mod purity;
 mod table;
@@ -69,6 +71,8 @@ enum Task {
     Planted(planted::Planted),
     /// Send a year of flights into real Kafka, and check with another client what arrived
     Flights(flights::Flights),
+    /// Send the metrics of a scripted run to an OpenTelemetry collector, and check what it received
+    Otlp,
     /// Kill a process that journals events, over and over, and check that nothing is lost
     Crash(crash::Crash),
     /// Run the tests of storage that take long: kills, power cuts, full and failing disks, corruptions
@@ -87,6 +91,7 @@ fn main() -> ExitCode {
         Task::NoCc => no_cc::run(),
         Task::Planted(options) => planted::run(&options),
         Task::Flights(options) => flights::run(&options),
+        Task::Otlp => otlp::run(),
         Task::Crash(options) => crash::run(&options),
         Task::Campaign(options) => campaign::run(&options),
         Task::DumpLogCheck => dump_log::run(),

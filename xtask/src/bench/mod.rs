@@ -4,6 +4,7 @@
 //! drift, and the ratios hold where the figures do not.
 
 mod kcat;
+mod telemetry;
 mod throughput;
 
 use std::process::ExitCode;
@@ -18,12 +19,15 @@ pub(crate) enum Bench {
     Throughput(throughput::Throughput),
     /// The flights through `kafka-batcher produce` and through `kcat -P`, into real Kafka
     Kcat(kcat::Kcat),
+    /// Instructions an event with telemetry off and on, counted by callgrind
+    Telemetry(telemetry::Telemetry),
 }
 
 pub(crate) fn run(bench: &Bench) -> Result<ExitCode> {
     match bench {
         Bench::Throughput(options) => throughput::run(options),
         Bench::Kcat(options) => kcat::run(options),
+        Bench::Telemetry(options) => telemetry::run(options),
     }
 }
 
