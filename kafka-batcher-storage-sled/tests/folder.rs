@@ -98,6 +98,27 @@ async fn a_newer_format_is_refused_and_left_alone() {
     assert_eq!(names(&open(folder.path()), &lane(0)).await, ["a"]);
 }
 
+/// sled, opening it, could cut something off: it is read without it.
+#[tokio::test]
+async fn what_is_sealed_is_read_as_it_is_and_not_touched() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = options(folder.path()).generation_bytes(MIB);
+    let storage = SledStorage::open(options.clone()).unwrap();
+    for n in 0..60 {
+        append(&storage, &lane(0), &n.to_string(), 30_000).await.unwrap();
+    }
+    drop(storage);
+    let flags = common::files(folder.path()).into_iter().filter(|file| file.ends_with("SEALED"));
+    let sealed: Vec<_> = flags.map(|flag| flag.parent().unwrap().to_path_buf()).collect();
+    assert!(sealed.len() > 1, "{sealed:?}");
+    let states = || sealed.iter().map(|dir| common::state(dir).unwrap()).collect::<Vec<_>>();
+    let before = states();
+    let storage = SledStorage::open(options).unwrap();
+    assert_eq!(names(&storage, &lane(0)).await.len(), 60);
+    drop(storage);
+    assert_eq!(states(), before);
+}
+
 #[tokio::test]
 async fn half_written_things_are_removed() {
     let folder = tempfile::tempdir().unwrap();

@@ -129,7 +129,7 @@ pub(crate) fn copy_dir(from: &Path, to: &Path) {
 }
 
 /// Files and folders, and what changes when they are written to.
-fn state(dir: &Path) -> io::Result<BTreeMap<PathBuf, (u64, u64, i64, i64)>> {
+pub(crate) fn state(dir: &Path) -> io::Result<BTreeMap<PathBuf, (u64, u64, i64, i64)>> {
     let mut found = BTreeMap::new();
     for entry in std::fs::read_dir(dir)? {
         let (path, about) = entry.and_then(|entry| Ok((entry.path(), entry.metadata()?)))?;
