@@ -13,6 +13,7 @@
 //! | `otlp` | sends the metrics of a scripted run to an OpenTelemetry collector and checks what it received |
 //! | `crash` | kills a process that journals events, over and over, and checks that nothing is lost |
 //! | `campaign` | runs the tests of storage that take long: kills, power cuts, full and failing disks, corruptions |
+//! | `observe` | a real Prometheus watches an outage; alerts, dashboard and figures have to tell what happens |
 //! | `dump-log-check` | has Kafka's own tool read batches that our encoder wrote |
 //!
 //! A new task is a module with a clap `Command` or `Args` and a `run` that returns the exit code, and one line in each
@@ -31,6 +32,7 @@ mod files;
 mod flights;
 mod matrix;
 mod no_cc;
+mod observe;
 mod otlp;
 mod planted;
 mod purity;
@@ -77,6 +79,8 @@ enum Task {
     Crash(crash::Crash),
     /// Run the tests of storage that take long: kills, power cuts, full and failing disks, corruptions
     Campaign(campaign::Campaign),
+    /// Have a real Prometheus watch an outage, and see alerts, dashboard and figures tell what happens
+    Observe(observe::Observe),
     /// Have Kafka's own tool read batches that our encoder wrote
     DumpLogCheck,
 }
@@ -94,6 +98,7 @@ fn main() -> ExitCode {
         Task::Otlp => otlp::run(),
         Task::Crash(options) => crash::run(&options),
         Task::Campaign(options) => campaign::run(&options),
+        Task::Observe(options) => observe::run(&options),
         Task::DumpLogCheck => dump_log::run(),
     };
     outcome.unwrap_or_else(|error| {

@@ -35,6 +35,8 @@ pub(crate) use session::{Session, known_ways, ways_in};
 
 /// Tests find their cluster by it. Set before `up`, it names one that is not ours to run.
 pub(crate) const BOOTSTRAP: &str = "KAFKA_BATCHER_BOOTSTRAP";
+/// Kafka's own for topics.
+const TOPIC_TOOL: &str = "org.apache.kafka.tools.TopicCommand";
 /// The program that tests call to kill and restart nodes, as in `$KAFKA_BATCHER_BROKER_CTL broker kill 1`.
 pub(crate) const CTL: &str = "KAFKA_BATCHER_BROKER_CTL";
 
@@ -324,7 +326,7 @@ fn create_topic(layout: &Layout, topic: &Topic) -> Result<ExitCode> {
         arguments.push("--if-not-exists".to_owned());
     }
     let deadline = topic.patience.deadline();
-    let code = tool(layout, "org.apache.kafka.tools.TopicCommand", &arguments)?;
+    let code = tool(layout, TOPIC_TOOL, &arguments)?;
     if code == ExitCode::SUCCESS
         && let Some(nodes) = &nodes
     {

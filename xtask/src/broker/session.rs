@@ -7,8 +7,8 @@ use super::layout::Layout;
 use super::process::{Signal, State};
 use super::security;
 use super::{
-    Patience, Topic, Up, create_topic, down, local_cluster, own_cluster, own_security, ready, restart,
-    signal, up,
+    Patience, TOPIC_TOOL, Topic, Up, create_topic, down, local_cluster, own_cluster, own_security, ready,
+    restart, signal, tool, up,
 };
 use crate::error::{Error, Result};
 
@@ -89,11 +89,30 @@ impl Session {
     }
 
     pub(crate) fn create_topic(&self, name: &str, partitions: u32) -> Result<()> {
+        self.create(name, partitions, Vec::new())
+    }
+
+    /// With this setting of the topic, as in `max.message.bytes=2000`.
+    pub(crate) fn create_topic_with(&self, name: &str, partitions: u32, config: &str) -> Result<()> {
+        self.create(name, partitions, vec![config.to_owned()])
+    }
+
+    pub(crate) fn delete_topic(&self, name: &str) -> Result<()> {
+        let arguments = ["--bootstrap-server", &self.bootstrap, "--delete", "--topic", name];
+        let code = tool(&self.layout, TOPIC_TOOL, &arguments.map(str::to_owned))?;
+        if code == ExitCode::SUCCESS {
+            Ok(())
+        } else {
+            Err(Error::new(format!("cannot delete topic {name}")))
+        }
+    }
+
+    fn create(&self, name: &str, partitions: u32, config: Vec<String>) -> Result<()> {
         let topic = Topic {
             name: name.to_owned(),
             partitions: Some(partitions),
             replication: None,
-            config: Vec::new(),
+            config,
             if_not_exists: false,
             patience: PATIENCE,
         };
