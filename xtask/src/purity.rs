@@ -14,6 +14,7 @@ const CORE: &str = "kafka-batcher-core";
 const FACADE: &str = "kafka-batcher";
 const TESTKIT: &str = "kafka-batcher-testkit";
 const CLI: &str = "kafka-batcher-cli";
+const EXAMPLES: &str = "kafka-batcher-examples";
 const XTASK: &str = "xtask";
 
 /// Crates the core must not depend on, directly or not, and why. A `*` stands for the rest of the name.
@@ -135,6 +136,8 @@ fn allowed(package: &str) -> Allowed {
         CORE | XTASK => Allowed::Nothing,
         FACADE => Allowed::Libraries,
         CLI => Allowed::Only(&[CORE, FACADE, TESTKIT]),
+        // What a user sees, and that is the facade.
+        EXAMPLES => Allowed::Only(&[FACADE]),
         // The test kit, and every adapter.
         _ => Allowed::Only(&[CORE]),
     }
@@ -152,7 +155,7 @@ fn out_of_bounds(workspace: &Workspace, package: &Package) -> Vec<String> {
     let is_fine = |other: &str| match allowed(&package.name) {
         Allowed::Nothing => false,
         Allowed::Only(names) => names.contains(&other),
-        Allowed::Libraries => ![CLI, TESTKIT, XTASK, FACADE].contains(&other),
+        Allowed::Libraries => ![CLI, TESTKIT, XTASK, FACADE, EXAMPLES].contains(&other),
     };
     package
         .dependencies
