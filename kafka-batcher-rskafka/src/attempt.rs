@@ -19,7 +19,7 @@ use crate::records;
 use crate::trouble::{Trouble, is_broken};
 
 /// Longest time in which a topic that is said not to exist may still be on its way to all brokers.
-const UNKNOWN: Duration = Duration::from_secs(2);
+pub(crate) const UNKNOWN: Duration = Duration::from_secs(2);
 
 /// Whether the batch may be in the log, as far as is known by now. Survives the task that sends it.
 #[derive(Debug, Default)]
@@ -90,32 +90,10 @@ impl Sending {
         lane: &mut Lane,
         deadline: Instant,
     ) -> Result<Option<i64>, Trouble> {
-        let connection = match lane.connection.take() {
-            Some(connection) => connection,
-            None => {
-                let leader = cluster.leader(&self.home, lane, &self.topic, self.partition, deadline).await;
-                leader.inspect_err(|_| lane.distrusted = Some(Instant::now()))?
-            }
-        };
+        let connection = cluster.connection(&self.home, lane, &self.topic, self.partition, deadline).await?;
         let result = self.send(&connection, deadline).await;
-        match result {
-            Ok(offset) => {
-                lane.connection = Some(connection);
-                lane.distrusted = None;
-                Ok(offset)
-            }
-            Err(trouble) => {
-                if trouble.is_answer {
-                    lane.connection = Some(connection);
-                } else {
-                    lane.distrusted = Some(Instant::now());
-                    if trouble.is_silence {
-                        cluster.discard_current();
-                    }
-                }
-                Err(trouble)
-            }
-        }
+        cluster.used(lane, connection, result.as_ref().err());
+        result
     }
 
     async fn send(
@@ -165,7 +143,7 @@ impl Sending {
 }
 
 /// What to tell at the end: silence is explained by what was said before it.
-fn told(trouble: Trouble, before: Option<Trouble>, timeout: Duration) -> Trouble {
+pub(crate) fn told(trouble: Trouble, before: Option<Trouble>, timeout: Duration) -> Trouble {
     if !trouble.is_silence {
         return trouble;
     }

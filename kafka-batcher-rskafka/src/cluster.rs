@@ -34,7 +34,8 @@ pub(crate) struct Cluster {
 /// By topic and partition.
 type Lanes = HashMap<(Arc<str>, u32), Arc<AsyncMutex<Lane>>>;
 
-/// The connection to the leader of one partition. Locked while a batch is on its way: there is one at a time.
+/// The connection to the leader of one partition. Locked while a batch is on its way, or the log is
+/// searched: there is one at a time.
 #[derive(Debug, Default)]
 pub(crate) struct Lane {
     pub(crate) connection: Option<Arc<PartitionClient>>,
@@ -86,7 +87,7 @@ impl Cluster {
     }
 
     /// Lets go of the client in use.
-    pub(crate) fn discard_current(&self) {
+    fn discard_current(&self) {
         *self.session.lock() = None;
     }
 
@@ -176,8 +177,41 @@ impl Cluster {
         timeout_at(deadline, lane.lock_owned()).await.ok()
     }
 
+    /// The lane's connection, or a new one. It is the caller's until it is [`used`](Self::used), and gone if it never is.
+    pub(crate) async fn connection(
+        &self,
+        home: &Handle,
+        lane: &mut Lane,
+        topic: &str,
+        partition: u32,
+        deadline: Instant,
+    ) -> Result<Arc<PartitionClient>, Trouble> {
+        if let Some(connection) = lane.connection.take() {
+            return Ok(connection);
+        }
+        let leader = self.leader(home, lane, topic, partition, deadline).await;
+        leader.inspect_err(|_| lane.distrusted = Some(Instant::now()))
+    }
+
+    /// Keeps a connection for the next call, unless this trouble with it speaks against that.
+    pub(crate) fn used(&self, lane: &mut Lane, connection: Arc<PartitionClient>, trouble: Option<&Trouble>) {
+        match trouble {
+            None => {
+                lane.connection = Some(connection);
+                lane.distrusted = None;
+            }
+            Some(trouble) if trouble.is_answer => lane.connection = Some(connection),
+            Some(trouble) => {
+                lane.distrusted = Some(Instant::now());
+                if trouble.is_silence {
+                    self.discard_current();
+                }
+            }
+        }
+    }
+
     /// A connection to the partition's leader, of which nothing is known yet that speaks against it.
-    pub(crate) async fn leader(
+    async fn leader(
         &self,
         home: &Handle,
         lane: &Lane,

@@ -21,6 +21,7 @@
 //! |---|---|
 //! | `producer.rs` | the trait; what can't be sent; closing |
 //! | `attempt.rs` | sends one batch, and knows at any time whether it may have been written |
+//! | `search.rs` | looks for records in the log of one partition |
 //! | `cluster.rs`, `session.rs` | the client in use, connections to leaders, and when they are replaced |
 //! | `contained.rs`, `engine.rs` | rskafka's futures given up without anything going on behind; the thread |
 //! | `trouble.rs`, `code.rs` | what rskafka and Kafka say, in the batcher's terms |
@@ -101,7 +102,24 @@
 //!
 //! Brokers do not recognise what this client sends again. A batch can be in the log twice when a broker wrote it and the
 //! answer was lost or was one of the three above: once for each such attempt. Those within a call are logged but not
-//! reported when the batch is delivered in the end. `sequence_header` lets consumers drop them.
+//! reported when the batch is delivered in the end. `sequence_header` lets consumers drop them;
+//! `reconcile` prevents those of one call after another.
+//!
+//! # Searching
+//!
+//! With `reconcile` ([`search`](kafka_batcher_core::Producer::search)) the log is read over the partition's connection, 1 MiB at
+//! a time, from the offset that is known or the one that Kafka finds for the timestamp, up to the high watermark when it
+//! began. A log that was truncated, or deleted up to behind that offset, is read from the timestamp on instead. A search
+//! takes the right to read the topic (ACL: Read); without, it is denied. What it can't know it does not guess:
+//!
+//! | what | then |
+//! | --- | --- |
+//! | the end does not come in time; an open transaction hides it; the cluster can't be reached | [`Transient`](kafka_batcher_core::ErrorKind::Transient): the batcher tries again, up to ten times |
+//! | between the beginning and the end there is a batch that is compressed with something this build lacks, a header whose value is null or whose name is no UTF-8, the mark at a transaction's end, or a timestamp out of range: rskafka reads none of it | [`Permanent`](kafka_batcher_core::ErrorKind::Permanent) |
+//! | the right to read is missing | [`Denied`](kafka_batcher_core::ErrorKind::Denied) |
+//!
+//! After an error that lasts, the batcher sends unseen: at least once. A request that was given up and is still on its way
+//! to the log when it is searched is not found either.
 //!
 //! # Throttling
 //!
@@ -142,6 +160,7 @@ mod error;
 mod producer;
 mod records;
 mod sasl;
+mod search;
 mod session;
 #[cfg(feature = "tls")]
 mod tls;

@@ -7,8 +7,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use kafka_batcher_core::config::KafkaConfig;
 use kafka_batcher_core::{
-    Capabilities, Delivered, ErrorKind, Persistence, ProduceError, ProduceFailure, ProduceRequest, Producer,
-    TopicConfig,
+    Capabilities, Delivered, ErrorKind, Found, Persistence, ProduceError, ProduceFailure, ProduceRequest,
+    Producer, Search, TopicConfig,
 };
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
@@ -21,6 +21,7 @@ use crate::config::{Settings, check_topic};
 use crate::engine::Engine;
 use crate::error::SetupError;
 use crate::records;
+use crate::search::Looking;
 use crate::trouble::Trouble;
 
 /// Sends batches with rskafka.
@@ -153,8 +154,10 @@ fn deadline(timeout: Duration) -> Instant {
 #[async_trait]
 impl Producer for RskafkaProducer {
     fn capabilities(&self) -> Capabilities {
-        // One batch at a time, acknowledged by all, each header once and with a value: the least there is.
-        Capabilities::default()
+        // One batch at a time, acknowledged by all, each header once and with a value: the least there is, but for searches.
+        let mut capabilities = Capabilities::default();
+        capabilities.search = true;
+        capabilities
     }
 
     async fn connect(&self, timeout: Duration) -> Result<(), ProduceError> {
@@ -223,6 +226,19 @@ impl Producer for RskafkaProducer {
         Err(match failed {
             Some(failed) => ProduceFailure::some(error, Persistence::NotPersisted, failed),
             None => ProduceFailure::whole(error, Persistence::NotPersisted),
+        })
+    }
+
+    async fn search(&self, search: &Search, timeout: Duration) -> Result<Found, ProduceError> {
+        let _under_way = self.under_way.subscribe();
+        let deadline = deadline(timeout);
+        let looking = Looking::new(search.clone());
+        let looked = self.call(deadline, |cluster, home| async move {
+            looking.run(&cluster, &home, timeout, deadline).await
+        });
+        looked.await.map_err(|trouble| {
+            let what = format!("searching topic `{}`, partition {}", search.topic, search.partition);
+            self.error(&what, &trouble)
         })
     }
 

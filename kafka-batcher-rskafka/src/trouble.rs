@@ -5,7 +5,7 @@
 //! `tests/denials.rs` and `tests/security.rs` notice when they change.
 
 use kafka_batcher_core::{Denial, ErrorKind, Persistence, ProduceError};
-use rskafka::client::error::{Error, RequestError};
+use rskafka::client::error::{Error, ProtocolError, RequestError};
 use rskafka::{BackoffError, ConnectionError};
 
 use crate::code;
@@ -78,6 +78,19 @@ impl Trouble {
         Self { persistence, ..trouble }
     }
 
+    /// What rskafka says, when it was reading records. What it can't read now it can't read later.
+    pub(crate) fn while_reading(error: &Error) -> Self {
+        let trouble = Self::before_sending(error);
+        match root(error) {
+            Error::InvalidResponse(_)
+            | Error::Request(RequestError::ReadVersionedError(_) | RequestError::ReadError(_)) => {
+                let text = format!("rskafka can't read what is in the log: {}", trouble.text);
+                Self { kind: ErrorKind::Permanent, text, ..trouble }
+            }
+            _ => trouble,
+        }
+    }
+
     /// The error for the batcher; `what` was being done.
     pub(crate) fn error(&self, what: &str) -> ProduceError {
         let message = format!("{what}: {}", self.text);
@@ -92,6 +105,11 @@ impl Trouble {
 /// request was complete then, only the caller can know.
 pub(crate) fn is_broken(error: &Error) -> bool {
     matches!(root(error), Error::Request(RequestError::Poisoned(_) | RequestError::IO(_)))
+}
+
+/// Whether the log has no such offset, or no more.
+pub(crate) fn is_out_of_range(error: &Error) -> bool {
+    matches!(root(error), Error::ServerError { protocol_error: ProtocolError::OffsetOutOfRange, .. })
 }
 
 /// Errors from before a request was with the operating system completely.
@@ -192,7 +210,7 @@ mod tests {
     use std::io;
     use std::sync::Arc;
 
-    use rskafka::client::error::{ProtocolError, RequestContext};
+    use rskafka::client::error::RequestContext;
 
     use super::*;
 

@@ -26,7 +26,9 @@ fn unreachable() -> KafkaConfig {
 #[test]
 fn construction_needs_no_runtime_and_no_broker() {
     let producer = RskafkaProducer::new(&unreachable()).unwrap();
-    assert_eq!(producer.capabilities(), Capabilities::default());
+    let mut expected = Capabilities::default();
+    expected.search = true;
+    assert_eq!(producer.capabilities(), expected);
 }
 
 #[test]
