@@ -6,14 +6,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use kafka_batcher_core::config::RequiredAcks;
 use kafka_batcher_core::{ErrorKind, ProduceError};
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use crate::code::Code;
-use crate::config::Settings;
+use crate::config::{Purpose, Settings};
 use crate::denial;
 use crate::error::SetupError;
 use crate::ffi::{self, Reports, Said};
@@ -59,7 +58,7 @@ impl Client {
     /// Its statistics go to the slot.
     pub(crate) fn start(
         settings: &Arc<Settings>,
-        acks: RequiredAcks,
+        purpose: Purpose,
         statistics: Slot,
     ) -> Result<Self, SetupError> {
         let tokens = match &settings.tokens {
@@ -70,7 +69,10 @@ impl Client {
             }
             None => None,
         };
-        let native = Arc::new(settings.client(acks, true)?);
+        let native = Arc::new(match purpose {
+            Purpose::Produce(acks) => settings.producer(acks, true)?,
+            Purpose::Search => settings.consumer()?,
+        });
         let stop = Arc::new(Stop::default());
         let health = Arc::new(Health::default());
         let (ending, ended) = watch::channel(());
@@ -87,8 +89,12 @@ impl Client {
             .name("kafka-batcher-rdkafka".to_owned())
             .spawn(move || thread.run())
             .map_err(|error| SetupError::Refused { reason: format!("no thread: {error}") })?;
-        let known = settings.is_idempotent(acks).then(Mutex::default);
-        let answered = settings.is_answered(acks);
+        let (known, answered) = match purpose {
+            Purpose::Produce(acks) => {
+                (settings.is_idempotent(acks).then(Mutex::default), settings.is_answered(acks))
+            }
+            Purpose::Search => (None, true),
+        };
         Ok(Self {
             native,
             stop,
@@ -101,7 +107,7 @@ impl Client {
         })
     }
 
-    pub(crate) fn native(&self) -> &ffi::Client {
+    pub(crate) fn native(&self) -> &Arc<ffi::Client> {
         &self.native
     }
 

@@ -12,6 +12,7 @@ impl Code {
     pub(crate) const AUTHENTICATION: Self = Self(E::RD_KAFKA_RESP_ERR__AUTHENTICATION as i32);
     pub(crate) const FAIL: Self = Self(E::RD_KAFKA_RESP_ERR__FAIL as i32);
     pub(crate) const INVALID_ARG: Self = Self(E::RD_KAFKA_RESP_ERR__INVALID_ARG as i32);
+    pub(crate) const PARTITION_EOF: Self = Self(E::RD_KAFKA_RESP_ERR__PARTITION_EOF as i32);
     pub(crate) const QUEUE_FULL: Self = Self(E::RD_KAFKA_RESP_ERR__QUEUE_FULL as i32);
     pub(crate) const RESOLVE: Self = Self(E::RD_KAFKA_RESP_ERR__RESOLVE as i32);
     pub(crate) const SSL: Self = Self(E::RD_KAFKA_RESP_ERR__SSL as i32);

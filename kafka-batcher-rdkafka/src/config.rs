@@ -14,8 +14,17 @@ use parking_lot::Mutex;
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::error::SetupError;
-use crate::ffi::{Client, Conf, Unfit};
+use crate::ffi::{Client, Conf, Kind, Unfit};
 use crate::lines::Lines;
+
+/// What a client is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// To produce, with these `acks`.
+    Produce(RequiredAcks),
+    /// To look for records in the log.
+    Search,
+}
 
 /// Everything needed to make clients, checked.
 pub(crate) struct Settings {
@@ -48,6 +57,50 @@ impl fmt::Debug for Settings {
 const BOOTSTRAP: [&str; 2] = ["bootstrap.servers", "metadata.broker.list"];
 const ACKS: [&str; 2] = ["acks", "request.required.acks"];
 const COMPRESSION: [&str; 2] = ["compression.type", "compression.codec"];
+
+/// What the properties begin with that a client which searches has in common with one that produces: how brokers are
+/// reached, and how it is let in.
+const SHARED: [&str; 20] = [
+    "api.version.",
+    "bootstrap.servers",
+    "broker.",
+    "client.dns.lookup",
+    "client.id",
+    "connections.",
+    "debug",
+    "enable.metrics.push",
+    "enable.sasl.",
+    "enable.ssl.",
+    "https.",
+    "log.",
+    "metadata.",
+    "reconnect.",
+    "retry.backoff.",
+    "sasl.",
+    "security.",
+    "socket.",
+    "ssl.",
+    "topic.metadata.",
+];
+
+/// The others of a client that searches. It belongs to no group, and leaves no trace.
+const SEARCHING: [(&str, &str); 11] = [
+    ("allow.auto.create.topics", "false"),
+    // Never read from elsewhere than asked for: what is not looked at would count as not there.
+    ("auto.offset.reset", "error"),
+    ("enable.auto.commit", "false"),
+    ("enable.auto.offset.store", "false"),
+    ("enable.partition.eof", "true"),
+    ("isolation.level", "read_uncommitted"),
+    // Memory: some two megabytes of records, or one batch that is larger.
+    ("fetch.message.max.bytes", "1048576"),
+    ("queued.max.messages.kbytes", "1024"),
+    // How long nothing is asked for when these are there; a second by default.
+    ("fetch.queue.backoff.ms", "5"),
+    ("fetch.error.backoff.ms", "50"),
+    // How long the end of the log is in coming, when the last offsets are no records.
+    ("fetch.wait.max.ms", "50"),
+];
 
 /// Part of a produce request that is not records: names, lengths, and the difference between an estimate and the truth.
 const SLACK: usize = 64 * 1024;
@@ -106,16 +159,14 @@ impl Settings {
         let mut tried = BTreeSet::new();
         for acks in topics.iter().map(|topic| topic.required_acks).chain([settings.acks]) {
             if tried.insert(acks.as_i16()) {
-                drop(settings.client(acks, false)?);
+                drop(settings.producer(acks, false)?);
             }
         }
         Ok(settings)
     }
 
-    /// Makes a client; without brokers it can do nothing, but be made.
-    pub(crate) fn client(&self, acks: RequiredAcks, brokers: bool) -> Result<Client, SetupError> {
-        let mut conf =
-            Conf::new().ok_or_else(|| SetupError::Refused { reason: "out of memory".to_owned() })?;
+    /// Makes a client that produces; without brokers it can do nothing, but be made.
+    pub(crate) fn producer(&self, acks: RequiredAcks, brokers: bool) -> Result<Client, SetupError> {
         let number = acks.as_i16().to_string();
         let idempotent = self.is_idempotent(acks);
         // A message set that is tried again falls behind those sent after it, unless the brokers check sequence
@@ -130,8 +181,30 @@ impl Settings {
             // Batches arrive complete: each is to travel in as few message sets as can be, and at once.
             ("linger.ms", linger),
         ];
-        let given = self.properties.iter().map(|(name, value)| (name.as_str(), value.expose_secret()));
-        for (name, value) in derived.into_iter().chain(given) {
+        self.client(Kind::Producer, derived.into_iter().chain(self.given()), brokers)
+    }
+
+    /// Makes a client that searches; it reaches the brokers as the others do.
+    pub(crate) fn consumer(&self) -> Result<Client, SetupError> {
+        let shared = |name: &str| SHARED.iter().any(|part| name.starts_with(part));
+        let given = self.given().filter(|(name, _)| shared(name));
+        self.client(Kind::Consumer, given.chain(SEARCHING.iter().copied()), true)
+    }
+
+    /// The properties given, by the configuration's settings and by the user.
+    fn given(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.properties.iter().map(|(name, value)| (name.as_str(), value.expose_secret()))
+    }
+
+    fn client<'a>(
+        &self,
+        kind: Kind,
+        properties: impl Iterator<Item = (&'a str, &'a str)>,
+        brokers: bool,
+    ) -> Result<Client, SetupError> {
+        let mut conf =
+            Conf::new().ok_or_else(|| SetupError::Refused { reason: "out of memory".to_owned() })?;
+        for (name, value) in properties {
             if !brokers && BOOTSTRAP.contains(&name) {
                 continue;
             }
@@ -140,7 +213,7 @@ impl Settings {
                 Unfit::Value => SetupError::InvalidProperty { name: name.to_owned() },
             })?;
         }
-        Client::new(conf, self.tokens.is_some())
+        Client::new(conf, kind, self.tokens.is_some())
             .map_err(|reason| SetupError::Refused { reason: self.clean(&reason) })
     }
 

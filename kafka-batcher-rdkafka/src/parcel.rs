@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
 
-use kafka_batcher_core::{Batch, Delivered, Failed, Persistence};
+use kafka_batcher_core::{Batch, Delivered, Failed, Persistence, ProduceRequest};
 use parking_lot::Mutex;
 
 use crate::code::Code;
@@ -15,6 +15,8 @@ use crate::ffi::Report;
 #[derive(Debug)]
 pub(crate) struct Parcel {
     batch: Batch,
+    topic: Arc<str>,
+    partition: u32,
     /// Brokers tell where they wrote a record: whenever they answer at all.
     answered: bool,
     state: Mutex<State>,
@@ -67,9 +69,11 @@ pub(crate) enum Answer {
 
 impl Parcel {
     /// `answered` unless `acks` is 0.
-    pub(crate) fn new(batch: Batch, answered: bool) -> Self {
+    pub(crate) fn new(request: &ProduceRequest, answered: bool) -> Self {
         Self {
-            batch,
+            batch: request.batch.clone(),
+            topic: Arc::clone(&request.topic.topic_name),
+            partition: request.partition,
             answered,
             state: Mutex::new(State {
                 handed: None,
@@ -88,6 +92,11 @@ impl Parcel {
 
     pub(crate) const fn batch(&self) -> &Batch {
         &self.batch
+    }
+
+    /// Whether it goes to this partition.
+    pub(crate) fn is_for(&self, topic: &str, partition: u32) -> bool {
+        *self.topic == *topic && self.partition == partition
     }
 
     /// Takes delivery reports in.

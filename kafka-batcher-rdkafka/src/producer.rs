@@ -1,24 +1,25 @@
 //! The [`Producer`] itself.
 
 use std::num::NonZeroU32;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use kafka_batcher_core::config::{Compression, KafkaConfig, RequiredAcks};
 use kafka_batcher_core::{
-    Capabilities, ClientStatistics, Delivered, ErrorKind, Persistence, ProduceError, ProduceFailure,
-    ProduceRequest, Producer, TopicConfig,
+    Capabilities, ClientStatistics, Delivered, ErrorKind, Found, Persistence, ProduceError, ProduceFailure,
+    ProduceRequest, Producer, Search, TopicConfig,
 };
 use parking_lot::Mutex;
 use tokio::time::{Instant, timeout_at};
 
 use crate::client::Client;
 use crate::code::Code;
-use crate::config::Settings;
+use crate::config::{Purpose, Settings};
 use crate::error::SetupError;
 use crate::ffi::{Client as Native, Step, describe};
 use crate::parcel::{Answer, Cause, Parcel};
+use crate::search::Searches;
 use crate::statistics::Figures;
 
 /// Sends batches with librdkafka.
@@ -37,11 +38,14 @@ struct Shared {
     /// Held while a client is made, which blocks.
     making: Mutex<()>,
     statistics: Figures,
+    searches: Arc<Searches>,
 }
 
 #[derive(Debug, Default)]
 struct Clients {
     by_acks: [Option<Arc<Client>>; 3],
+    /// Those that failed and are ending.
+    former: Vec<Weak<Native>>,
     closed: bool,
 }
 
@@ -58,6 +62,9 @@ const AT_ONCE: u32 = 1000;
 
 /// How long to wait when librdkafka's queue is full. It says nothing when there is room again.
 const FULL: Duration = Duration::from_millis(5);
+
+/// Time between two looks at whether librdkafka is done with what was given up.
+const DONE: Duration = Duration::from_millis(10);
 
 /// Time between two looks at whether a new topic is there.
 const VISIBLE: Duration = Duration::from_millis(20);
@@ -83,8 +90,10 @@ impl RdkafkaProducer {
     }
 
     fn with_settings(settings: Settings) -> Result<Self, SetupError> {
+        let settings = Arc::new(settings);
         let shared = Shared {
-            settings: Arc::new(settings),
+            searches: Arc::new(Searches::new(Arc::clone(&settings))),
+            settings,
             clients: Mutex::default(),
             making: Mutex::default(),
             statistics: Figures::default(),
@@ -176,9 +185,9 @@ impl Shared {
         if let Some(client) = self.usable(acks)? {
             return Ok(client);
         }
-        let client = Client::start(&self.settings, acks, self.statistics.slot()).map_err(|error| {
-            ProduceError::new(ErrorKind::Transient, "the client does not start").with_source(error)
-        })?;
+        let client = Client::start(&self.settings, Purpose::Produce(acks), self.statistics.slot()).map_err(
+            |error| ProduceError::new(ErrorKind::Transient, "the client does not start").with_source(error),
+        )?;
         let client = Arc::new(client);
         let mut clients = self.clients.lock();
         if clients.closed {
@@ -188,12 +197,21 @@ impl Shared {
         Ok(client)
     }
 
+    /// Whether records of a call that has ended may still be sent to this partition.
+    fn may_still_send(&self, topic: &str, partition: u32) -> bool {
+        let mut clients = self.clients.lock();
+        clients.former.retain(|former| former.strong_count() > 0);
+        !clients.former.is_empty()
+            || clients.by_acks.iter().flatten().any(|client| client.native().holds(topic, partition))
+    }
+
     /// Lets go of clients that have failed. What they had in flight ends with an error.
     fn discard_failed(&self) {
-        let mut clients = self.clients.lock();
-        for client in &mut clients.by_acks {
+        let Clients { by_acks, former, .. } = &mut *self.clients.lock();
+        for client in by_acks {
             if let Some(failed) = client.take_if(|client| client.native().fatal().is_some()) {
                 failed.stop(None);
+                former.push(Arc::downgrade(failed.native()));
             }
         }
     }
@@ -217,6 +235,7 @@ impl Producer for RdkafkaProducer {
         capabilities.idempotence = true;
         capabilities.repeated_headers = true;
         capabilities.null_headers = true;
+        capabilities.search = true;
         capabilities
     }
 
@@ -291,7 +310,7 @@ impl Producer for RdkafkaProducer {
             return Err(never_left(client.error(&what(), Code::UNKNOWN_PARTITION, None).await));
         };
 
-        let parcel = Arc::new(Parcel::new(request.batch.clone(), client.is_answered()));
+        let parcel = Arc::new(Parcel::new(request, client.is_answered()));
         let refusal = {
             let mut hold = client.native().hold(&parcel);
             let mut asked = false;
@@ -348,6 +367,22 @@ impl Producer for RdkafkaProducer {
         self.shared.statistics.sum()
     }
 
+    async fn search(&self, search: &Search, timeout: Duration) -> Result<Found, ProduceError> {
+        let deadline = deadline(timeout);
+        // What is sent after the log was read is not found in it.
+        while self.shared.may_still_send(&search.topic, search.partition) {
+            if Instant::now() + DONE >= deadline {
+                let message = format!(
+                    "searching topic `{}`, partition {}: librdkafka may still send what it was given before",
+                    search.topic, search.partition
+                );
+                return Err(ProduceError::new(ErrorKind::Transient, message));
+            }
+            tokio::time::sleep(DONE).await;
+        }
+        self.shared.searches.search(search, deadline).await
+    }
+
     async fn close(&self, timeout: Duration) {
         /// Kept back for purging and for threads to end.
         const ENDING: Duration = Duration::from_millis(500);
@@ -357,6 +392,7 @@ impl Producer for RdkafkaProducer {
             clients.closed = true;
             std::mem::take(&mut clients.by_acks)
         };
+        let searches = self.shared.searches.close();
         let flush_until = std::time::Instant::now() + timeout.saturating_sub(ENDING.min(timeout / 2));
         let mut ends = Vec::new();
         for client in clients.into_iter().flatten() {
@@ -367,6 +403,9 @@ impl Producer for RdkafkaProducer {
             if timeout_at(deadline, ended).await.is_err() {
                 tracing::warn!(target: "kafka_batcher::rdkafka", "a client was still ending after {timeout:?}");
             }
+        }
+        if timeout_at(deadline, searches).await.is_err() {
+            tracing::warn!(target: "kafka_batcher::rdkafka", "a search was still ending after {timeout:?}");
         }
     }
 }

@@ -9,9 +9,11 @@ use common::*;
 use kafka_batcher_core::config::{Compression, KafkaConfig, RequiredAcks, TopicSettings};
 use kafka_batcher_core::{
     Batch, Delivered, ErrorKind, Failed, Persistence, ProduceFailure, ProduceRequest, Producer, Record,
-    TopicConfig,
+    Search, TopicConfig,
 };
 use kafka_batcher_rdkafka::RdkafkaProducer;
+use rdkafka::ClientConfig;
+use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer as _, ThreadedProducer};
 
 struct Real {
     bootstrap: String,
@@ -134,4 +136,39 @@ async fn real_kafka_takes_all_acks_and_compressions() {
             }
         }
     }
+}
+
+/// While somebody else's transaction is open, consumers that want only what is committed see nothing behind its beginning.
+#[tokio::test]
+async fn real_kafka_is_searched_behind_an_open_transaction_and_behind_its_end() {
+    let test = "real_kafka_is_searched_behind_an_open_transaction_and_behind_its_end";
+    let Some(real) = Real::new(test, |t| t).await else { return };
+    let name = real.topic.topic_name.to_string();
+    let transactional: ThreadedProducer<DefaultProducerContext> = ClientConfig::new()
+        .set("bootstrap.servers", &real.bootstrap)
+        .set("transactional.id", &name)
+        .create()
+        .unwrap();
+    let transactional = Arc::new(transactional);
+    let with = |work: fn(&ThreadedProducer<DefaultProducerContext>, &str)| {
+        let (transactional, name) = (Arc::clone(&transactional), name.clone());
+        tokio::task::spawn_blocking(move || work(&transactional, &name))
+    };
+    with(|transactional, name| {
+        transactional.init_transactions(LONG).unwrap();
+        transactional.begin_transaction().unwrap();
+        transactional.send(BaseRecord::<(), _>::to(name).partition(0).payload("other")).unwrap();
+        transactional.flush(LONG).unwrap();
+    })
+    .await
+    .unwrap();
+    let marked = |mark: &str| batch([Record::new("v").with_header("mark", mark.to_owned())]);
+    real.produce(0, marked("behind")).await.unwrap();
+    let search = Search::new(name.as_str(), 0, "mark", ["behind", "missing"].map(str::as_bytes));
+    let found = real.producer.search(&search, LONG).await.unwrap();
+    assert_eq!(found.into_values().collect::<Vec<_>>(), [1]);
+    // The log ends with a mark that is no record.
+    with(|transactional, _| transactional.commit_transaction(LONG).unwrap()).await.unwrap();
+    let found = real.producer.search(&search, LONG).await.unwrap();
+    assert_eq!(found.into_values().collect::<Vec<_>>(), [1]);
 }

@@ -68,6 +68,7 @@ pub struct TopicConfig {
     /// and a producer that can [search](crate::Capabilities::search). It can't know, and may send twice:
     ///
     /// * when the request of the failed attempt is written only after the search: it was held up on its way
+    /// * when it is there, but can't be read yet: the leader has it, and its replicas have not
     /// * when the log can't be searched: not allowed, too much to read within `produce_timeout`, ten failures in a row
     /// * what was stored without the header; what had no partition yet, if their number has changed since
     /// * when the log keeps the time of arrival (`LogAppendTime`) and the clocks differ

@@ -35,8 +35,14 @@ impl Client {
         })?
     }
 
-    /// Asks the leader of a partition for its offsets, which shows that it knows that it is. Blocks.
-    pub(crate) fn ask_leader(&self, topic: &str, partition: i32, timeout: Duration) -> Result<(), Code> {
+    /// Asks the leader of a partition for the offset of the first record and the one behind the last, which shows that
+    /// it knows that it is the leader. Blocks.
+    pub(crate) fn ask_leader(
+        &self,
+        topic: &str,
+        partition: i32,
+        timeout: Duration,
+    ) -> Result<(i64, i64), Code> {
         let name = CString::new(topic).map_err(|_| Code::UNKNOWN_TOPIC)?;
         let (mut low, mut high) = (0, 0);
         // SAFETY: `rk`, the string and the places to write to are valid.
@@ -50,7 +56,7 @@ impl Client {
                 millis(timeout),
             )
         });
-        if code == Code::NONE { Ok(()) } else { Err(code) }
+        if code == Code::NONE { Ok((low, high)) } else { Err(code) }
     }
 
     fn metadata<T>(

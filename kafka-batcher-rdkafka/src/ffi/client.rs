@@ -19,7 +19,7 @@ use super::text::{Text, millis, owned};
 use crate::code::Code;
 use crate::parcel::Parcel;
 
-/// A producer of librdkafka. Dropping it blocks until its threads have ended, and loses what is in flight.
+/// A client of librdkafka. Dropping it blocks until its threads have ended, and loses what is in flight.
 pub(crate) struct Client {
     pub(super) rk: NonNull<rd::rd_kafka_t>,
     pub(super) queue: NonNull<rd::rd_kafka_queue_t>,
@@ -51,11 +51,18 @@ pub(crate) enum Said {
     TokenWanted,
 }
 
+/// What a client of librdkafka can do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Producer,
+    Consumer,
+}
+
 impl Client {
     /// Makes a client and starts its threads, without waiting for a broker.
     ///
     /// With `tokens` it asks for those of SASL/OAUTHBEARER: [`Said::TokenWanted`].
-    pub(crate) fn new(mut conf: Conf, tokens: bool) -> Result<Self, String> {
+    pub(crate) fn new(mut conf: Conf, kind: Kind, tokens: bool) -> Result<Self, String> {
         let _always_there = conf.set("log.queue", "true");
         conf.explain_certificates();
         let mut text = Text::new();
@@ -66,15 +73,14 @@ impl Client {
         if tokens {
             events |= rd::RD_KAFKA_EVENT_OAUTHBEARER_TOKEN_REFRESH;
         }
+        let kind = match kind {
+            Kind::Producer => rd::rd_kafka_type_t::RD_KAFKA_PRODUCER,
+            Kind::Consumer => rd::rd_kafka_type_t::RD_KAFKA_CONSUMER,
+        };
         // SAFETY: `conf` is valid; `rd_kafka_new` takes it over if and only if it succeeds.
         let rk = unsafe {
             rd::rd_kafka_conf_set_events(conf.0.as_ptr(), events);
-            rd::rd_kafka_new(
-                rd::rd_kafka_type_t::RD_KAFKA_PRODUCER,
-                conf.0.as_ptr(),
-                text.ptr(),
-                text.0.len(),
-            )
+            rd::rd_kafka_new(kind, conf.0.as_ptr(), text.ptr(), text.0.len())
         };
         let rk = NonNull::new(rk).ok_or_else(|| text.read())?;
         std::mem::forget(conf);
@@ -184,6 +190,11 @@ impl Client {
     pub(crate) fn outstanding(&self) -> usize {
         // SAFETY: `rk` is valid.
         usize::try_from(unsafe { rd::rd_kafka_outq_len(self.rk.as_ptr()) }).unwrap_or(0)
+    }
+
+    /// Whether librdkafka may still send records to this partition, of calls that have ended, too.
+    pub(crate) fn holds(&self, topic: &str, partition: u32) -> bool {
+        self.held.lock().parcels.values().any(|entry| entry.parcel.is_for(topic, partition))
     }
 
     /// Fails everything that is queued or in flight; the reports follow.

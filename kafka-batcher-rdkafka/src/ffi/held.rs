@@ -52,7 +52,8 @@ impl Held {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use kafka_batcher_core::{BatchBuilder, Record};
+    use kafka_batcher_core::config::{KafkaConfig, TopicSettings};
+    use kafka_batcher_core::{BatchBuilder, ProduceRequest, Record};
 
     use super::*;
 
@@ -60,7 +61,10 @@ pub(super) mod tests {
         let base = held.take(tickets);
         let mut builder = BatchBuilder::new();
         assert!(builder.push(&Record::new("v").as_ref(), 1, None, usize::MAX));
-        let parcel = Arc::new(Parcel::new(builder.seal().expect("one record"), true));
+        let config = KafkaConfig::new("localhost:1").with_topic(TopicSettings::new("t"));
+        let topic = Arc::new(config.topics().expect("valid").remove(0));
+        let request = ProduceRequest::new(topic, 0, builder.seal().expect("one record"));
+        let parcel = Arc::new(Parcel::new(&request, true));
         held.parcels.insert(base, Entry { parcel, tickets, handed: None, reported: 0 });
         base
     }

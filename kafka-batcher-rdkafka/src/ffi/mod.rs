@@ -19,13 +19,15 @@ mod conf;
 mod create_topic;
 mod hand_over;
 mod held;
+mod log;
 mod raw;
 mod report;
 mod text;
 mod token;
 
-pub(crate) use client::{Client, Said};
+pub(crate) use client::{Client, Kind, Said};
 pub(crate) use conf::{Conf, Unfit, X509_ERROR};
 pub(crate) use hand_over::Step;
+pub(crate) use log::Read;
 pub(crate) use report::{Report, Reports};
 pub(crate) use text::describe;
