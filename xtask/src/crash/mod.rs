@@ -49,7 +49,7 @@ pub(crate) struct Crash {
 
 const PARTITIONS: u32 = 4;
 /// The longest that draining a spool may take.
-const DRAIN_SECONDS: u64 = 60;
+const DRAIN_SECONDS: u64 = 100;
 
 pub(crate) fn run(options: &Crash) -> Result<ExitCode> {
     compilers::check()?;
