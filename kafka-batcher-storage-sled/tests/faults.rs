@@ -143,22 +143,28 @@ async fn a_generation_whose_sync_failed_gets_nothing_more() {
 #[tokio::test]
 async fn a_refusal_at_the_end_of_a_lane_is_not_taken_for_a_loss() {
     let folder = tempfile::tempdir().unwrap();
-    let flushes = AtomicU64::new(0);
-    let faults = Faults::new(move |step| match step {
-        Step::Flush if flushes.fetch_add(1, Relaxed) % 2 == 1 => Err(io::Error::from_raw_os_error(5)),
+    let bad: Arc<Mutex<Option<Step>>> = Arc::default();
+    let is_bad = Arc::clone(&bad);
+    let faults = Faults::new(move |step| match *is_bad.lock().unwrap() {
+        Some(bad) if bad == step => Err(io::Error::from_raw_os_error(5)),
         _ => Ok(()),
     });
     let storage = SledStorage::open(options(folder.path()).faults(faults)).unwrap();
-    // Each in a generation of its own, and behind it what was refused.
-    for name in ["a", "b"] {
+    // Each in a generation of its own. What is refused before sled has it is not in the files, and the first generation
+    // ends with what was taken; what is refused later is, and the second ends with that.
+    for (name, step) in [("a", Step::Apply), ("b", Step::Flush)] {
         append(&storage, &lane(0), name, 10).await.unwrap();
+        *bad.lock().unwrap() = Some(step);
         assert!(append(&storage, &lane(0), "refused", 10).await.is_err());
+        *bad.lock().unwrap() = None;
     }
     drop(storage);
-    let storage = SledStorage::open(options(folder.path())).unwrap();
-    assert!(storage.recovery().is_clean(), "{:?}", storage.recovery());
-    assert_eq!(storage.lanes().await.unwrap()[0].batches, 2);
-    assert_eq!(common::names(&storage, &lane(0)).await, ["a", "b"]);
+    for _ in 0..2 {
+        let storage = SledStorage::open(options(folder.path())).unwrap();
+        assert!(storage.recovery().is_clean(), "{:?}", storage.recovery());
+        assert_eq!(storage.lanes().await.unwrap()[0].batches, 2);
+        assert_eq!(common::names(&storage, &lane(0)).await, ["a", "b"]);
+    }
 }
 
 /// That something was refused is written down as soon as the disk lets it be, at the latest when the storage is closed.
