@@ -206,7 +206,7 @@ impl Lane {
         }
         match kind {
             ErrorKind::TooLarge | ErrorKind::Permanent | ErrorKind::Expired => {
-                // Kafka is there: if nothing is left to be sent after this, nothing else would unlock the lane.
+                // Kafka is there: nobody is turned away, or has to be stored, while this is being buried.
                 self.failing = None;
                 self.is_well(Trouble::Produce);
                 self.backoff.reset();

@@ -614,6 +614,7 @@ fn a_lane_is_not_locked_when_the_last_thing_it_had_was_refused_for_good() {
     play.recovered(1, 200);
     play.does(200);
     play.fails(ErrorKind::Permanent, 201);
+    assert!(!play.lane.is_locked(), "Kafka answers, however long the dead letter takes");
     play.does(201);
     play.buried(202);
     play.does(202);

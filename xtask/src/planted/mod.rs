@@ -45,7 +45,7 @@ pub(crate) struct Planted {
     /// Only bugs in this crate's planted.toml; may be repeated
     #[arg(long, value_name = "CRATE")]
     package: Vec<String>,
-    /// Name the bugs, and plant none
+    /// Name the bugs, check that each can still be planted, and plant none
     #[arg(long)]
     list: bool,
     /// Longest run of one bug's tests; that they hang is a way of catching it, too
@@ -90,6 +90,7 @@ pub(crate) fn run(options: &Planted) -> Result<ExitCode> {
     if bugs.is_empty() {
         return Err(Error::new("there is no such bug; `cargo xtask planted --list` shows them all"));
     }
+    scratch::check(&workspace.root, &bugs)?;
     if options.list {
         let mut table = Table::new(&["crate", "bug", "file", "must fail"]);
         for bug in &bugs {
@@ -133,7 +134,6 @@ impl Planter<'_> {
     fn check_unbroken(&self, bugs: &[Bug]) -> Result<()> {
         let mut jobs: BTreeMap<String, &Job> = BTreeMap::new();
         for bug in bugs {
-            self.scratch.check(bug)?;
             jobs.insert(bug.job.to_string(), &bug.job);
         }
         for (index, (name, job)) in jobs.iter().enumerate() {

@@ -34,6 +34,14 @@ pub(crate) fn files(workspace: &Workspace) -> Result<Vec<PathBuf>> {
     Ok(names.filter(|name| workspace.root.join(name).is_file()).collect())
 }
 
+/// Whether each bug can be planted in the code as it is now; says of all that can't why.
+pub(crate) fn check(root: &Path, bugs: &[Bug]) -> Result<()> {
+    let planted = |bug: &Bug| plant(&files::read(&root.join(&bug.file))?, bug);
+    let complaints: Vec<String> =
+        bugs.iter().filter_map(|bug| planted(bug).err()).map(|error| error.to_string()).collect();
+    if complaints.is_empty() { Ok(()) } else { Err(Error::new(complaints.join("\n"))) }
+}
+
 impl Scratch {
     /// Makes the copy like the workspace. A file that is so already is not touched, so that cargo need not build it anew.
     pub(crate) fn create(workspace: &Workspace, names: &[PathBuf]) -> Result<Self> {
@@ -68,11 +76,6 @@ impl Scratch {
         let mut command = workspace::cargo(&self.tree());
         command.env("CARGO_TARGET_DIR", self.root.join("target")).env("CARGO_TERM_COLOR", "never");
         command
-    }
-
-    /// Whether the bug can be planted in the code as it is now.
-    pub(crate) fn check(&self, bug: &Bug) -> Result<()> {
-        plant(&files::read(&self.tree().join(&bug.file))?, bug).map(|_| ())
     }
 
     pub(crate) fn apply(&self, bug: &Bug) -> Result<Broken> {
@@ -124,7 +127,7 @@ fn remove_others(folder: &Path, tree: &Path, names: &[PathBuf]) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::bug::Job;
+    use super::super::bug::{self, Job};
     use super::*;
 
     #[test]
@@ -141,6 +144,18 @@ mod tests {
         for source in ["", "a + b; a + b"] {
             assert!(plant(source, &bug).unwrap_err().to_string().contains("f.rs"));
         }
+    }
+
+    /// Who changes the code that a bug is planted in changes the bug as well.
+    #[test]
+    fn all_bugs_can_be_planted() {
+        let workspace = Workspace::load().unwrap();
+        let bugs = bug::read_all(&workspace, &files(&workspace).unwrap()).unwrap();
+        check(&workspace.root, &bugs).unwrap_or_else(|error| panic!("{error}"));
+        let mut gone = bugs[0].clone();
+        gone.find = "what is nowhere".to_owned();
+        let error = check(&workspace.root, &[gone.clone(), gone]).unwrap_err().to_string();
+        assert_eq!(error.matches(&bugs[0].file).count(), 2, "{error}");
     }
 
     #[test]
