@@ -9,6 +9,7 @@ use std::time::Duration;
 use kafka_batcher_core::{ErrorKind, FlushReason, LaneId, StorageCall, Telemetry};
 use metrics::{Counter, Histogram, Recorder};
 use parking_lot::RwLock;
+use rapidhash::fast::RandomState;
 
 use crate::labels::{Source, and};
 use crate::names;
@@ -36,20 +37,20 @@ impl fmt::Debug for Recorded {
     }
 }
 
-/// Handles that were asked for before.
-struct Kept<K, V>(RwLock<HashMap<K, V>>);
+/// Handles that were asked for before. Keys come from the configuration, so that a fast hasher will do.
+struct Kept<K, V>(RwLock<HashMap<K, V, RandomState>>);
 
-impl<K: Hash + Eq, V: Clone> Kept<K, V> {
+impl<K: Hash + Eq, V> Kept<K, V> {
     fn new() -> Self {
         Self(RwLock::default())
     }
 
-    fn get(&self, key: &K, make: impl FnOnce() -> (K, V)) -> V {
+    fn with(&self, key: &K, make: impl FnOnce() -> (K, V), work: impl FnOnce(&V)) {
         if let Some(kept) = self.0.read().get(key) {
-            return kept.clone();
+            return work(kept);
         }
         let (key, new) = make();
-        self.0.write().entry(key).or_insert(new).clone()
+        work(self.0.write().entry(key).or_insert(new));
     }
 }
 
@@ -80,7 +81,6 @@ impl Batches {
     }
 }
 
-#[derive(Clone)]
 struct Waits {
     queue: Histogram,
     latency: Histogram,
@@ -133,13 +133,13 @@ impl Recorded {
     ) {
         let source = &self.inner.source;
         let key = (name, Arc::clone(topic), label.map_or("", |(_, value)| value));
-        let counter = self.inner.counters.get(&key, || {
+        let make = || {
             let labels = source.topic(topic);
             let labels =
                 label.map_or_else(|| labels.clone(), |(label, value)| and(labels.clone(), label, value));
             (key.clone(), source.counter(name, labels))
-        });
-        counter.increment(by);
+        };
+        self.inner.counters.with(&key, make, |counter| counter.increment(by));
     }
 }
 
@@ -150,22 +150,21 @@ impl Telemetry for Recorded {
 
     fn delivered(&self, lane: &LaneId, events: u32, bytes: usize, took: Duration) {
         let source = &self.inner.source;
-        let batches = self
-            .inner
-            .batches
-            .get(lane, || (lane.clone(), Batches::new(source, "producer", &lane.topic, lane.partition)));
-        batches.record(events.into(), bytes as u64, took);
+        let make = || (lane.clone(), Batches::new(source, "producer", &lane.topic, lane.partition));
+        self.inner.batches.with(lane, make, |batches| batches.record(events.into(), bytes as u64, took));
     }
 
     fn acknowledged(&self, lane: &LaneId, queued: Duration, latency: Duration) {
         let source = &self.inner.source;
-        let waits = self.inner.waits.get(&lane.topic, || {
+        let make = || {
             let histogram = |name| source.histogram(name, source.topic(&lane.topic));
             let waits = Waits { queue: histogram(names::QUEUE), latency: histogram(names::LATENCY) };
             (Arc::clone(&lane.topic), waits)
+        };
+        self.inner.waits.with(&lane.topic, make, |waits| {
+            waits.queue.record(queued.as_secs_f64());
+            waits.latency.record(latency.as_secs_f64());
         });
-        waits.queue.record(queued.as_secs_f64());
-        waits.latency.record(latency.as_secs_f64());
     }
 
     fn produce_failed(&self, lane: &LaneId, events: u32, kind: ErrorKind, _took: Duration) {
@@ -180,12 +179,12 @@ impl Telemetry for Recorded {
 
     fn storage_called(&self, call: StorageCall, took: Duration, ok: bool) {
         let source = &self.inner.source;
-        let histogram = self.inner.calls.get(&(call, ok), || {
+        let make = || {
             let ok_label = if ok { "true" } else { "false" };
             let labels = and(and(Vec::new(), "call", call.as_str()), "ok", ok_label);
             ((call, ok), source.histogram(names::STORAGE_CALL, labels))
-        });
-        histogram.record(took.as_secs_f64());
+        };
+        self.inner.calls.with(&(call, ok), make, |histogram| histogram.record(took.as_secs_f64()));
     }
 
     fn rejected(&self, topic: &str, reason: &'static str, events: u64) {
