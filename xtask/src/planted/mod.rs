@@ -45,6 +45,12 @@ pub(crate) struct Planted {
     /// Only bugs in this crate's planted.toml; may be repeated
     #[arg(long, value_name = "CRATE")]
     package: Vec<String>,
+    /// Only one in so many of them, for want of time; --turn says which
+    #[arg(long, value_name = "NUMBER", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
+    one_in: u64,
+    /// With --one-in: numbers that follow each other plant all bugs in turn
+    #[arg(long, value_name = "NUMBER", default_value_t = 0)]
+    turn: u64,
     /// Name the bugs, check that each can still be planted, and plant none
     #[arg(long)]
     list: bool,
@@ -86,6 +92,9 @@ pub(crate) fn run(options: &Planted) -> Result<ExitCode> {
         .filter(|bug| options.only.is_empty() || options.only.iter().any(|text| bug.name.contains(text)))
         .filter(|bug| !options.except.iter().any(|text| bug.name.contains(text)))
         .filter(|bug| options.package.is_empty() || options.package.contains(&bug.package))
+        .zip(0..)
+        .filter(|(_, number)| number % options.one_in == options.turn % options.one_in)
+        .map(|(bug, _)| bug)
         .collect();
     if bugs.is_empty() {
         return Err(Error::new("there is no such bug; `cargo xtask planted --list` shows them all"));
