@@ -79,6 +79,22 @@ impl Workspace {
     pub(crate) fn cargo(&self) -> Command {
         cargo(&self.root)
     }
+
+    /// Builds this example of the facade, with storage on disk, and tells where it is.
+    pub(crate) fn build_example(&self, name: &str, profile: &str) -> Result<PathBuf> {
+        eprintln!("building the {name} (profile {profile})");
+        let status = self
+            .cargo()
+            .args(["build", "--quiet", "--package", "kafka-batcher", "--example", name])
+            .args(["--features", "sled", "--profile", profile])
+            .status()
+            .context(|| "cannot run cargo")?;
+        if !status.success() {
+            return Err(Error::new(format!("building the {name} failed ({status})")));
+        }
+        let folder = if profile == "dev" { "debug" } else { profile };
+        Ok(self.target.join(folder).join("examples").join(name))
+    }
 }
 
 impl Package {

@@ -20,10 +20,10 @@
 //!
 //! An event's value is `TASK RUN NUMBER` and padding; its key is one of [`KEYS`] of its task.
 
-use std::collections::HashMap;
-use std::io::Write;
+#[path = "../worker/mod.rs"]
+mod worker;
+
 use std::process::ExitCode;
-use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -32,6 +32,7 @@ use kafka_batcher::sled::{Durability as Level, SledOptions, SledStorage};
 use kafka_batcher::{
     Collector, Durability, KafkaBatcher, KafkaConfig, PartitionStrategy, TempStorage, TopicSettings,
 };
+use worker::{Error, Settings, say};
 
 /// Keys of a task: some of them share a partition, most do not.
 const KEYS: u64 = 6;
@@ -42,40 +43,8 @@ const VALUE: usize = 100;
 /// Size of a batch: some dozens of events.
 const BATCH: usize = 8_000;
 
-type Error = Box<dyn std::error::Error + Send + Sync>;
-
-fn say(line: &str) {
-    // Nobody reads any more: it is about to be killed.
-    std::io::stdout().write_all(format!("{line}\n").as_bytes()).ok();
-}
-
-struct Settings(HashMap<String, String>);
-
-impl Settings {
-    fn get<T: FromStr>(&self, name: &str, default: Option<T>) -> Result<T, Error> {
-        match (self.0.get(name), default) {
-            (Some(text), _) => text.parse().map_err(|_| format!("{name}={text} can't be understood").into()),
-            (None, Some(default)) => Ok(default),
-            (None, None) => Err(format!("{name}=... is missing").into()),
-        }
-    }
-}
-
 fn main() -> ExitCode {
-    let pair = |argument: String| argument.split_once('=').map(|(a, b)| (a.to_owned(), b.to_owned()));
-    let settings = Settings(std::env::args().skip(1).filter_map(pair).collect());
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    let result = match runtime {
-        Ok(runtime) => runtime.block_on(work(&settings)),
-        Err(error) => Err(error.into()),
-    };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            say(&format!("FAILED {error}"));
-            ExitCode::FAILURE
-        }
-    }
+    worker::run(|settings| async move { work(&settings).await })
 }
 
 async fn work(settings: &Settings) -> Result<(), Error> {

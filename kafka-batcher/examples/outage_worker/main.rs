@@ -19,10 +19,10 @@
 //!
 //! An event's value is `TASK NUMBER` and padding up to [`length`]; its key is one of [`KEYS`] of its task.
 
-use std::collections::HashMap;
-use std::io::Write;
+#[path = "../worker/mod.rs"]
+mod worker;
+
 use std::process::ExitCode;
-use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -31,22 +31,16 @@ use kafka_batcher::sled::{SledOptions, SledStorage};
 use kafka_batcher::{
     Collector, Durability, KafkaBatcher, KafkaConfig, PartitionStrategy, Stats, TopicSettings,
 };
+use worker::{Error, Settings, say};
 
 /// Keys of a task.
 const KEYS: u64 = 50;
 /// Events that are added by one call when each call waits for the disk.
 const TOGETHER: u64 = 200;
 
-type Error = Box<dyn std::error::Error + Send + Sync>;
-
 /// Size of a value in bytes: from 100 to 300.
 const fn length(number: u64) -> usize {
     100 + (number.wrapping_mul(7919) % 201) as usize
-}
-
-fn say(line: &str) {
-    // If nobody reads any more, nobody wants to know.
-    std::io::stdout().write_all(format!("{line}\n").as_bytes()).ok();
 }
 
 /// Waits for a line on standard input, or its end.
@@ -55,33 +49,8 @@ async fn told_to_go_on() -> Result<(), Error> {
     Ok(())
 }
 
-struct Settings(HashMap<String, String>);
-
-impl Settings {
-    fn get<T: FromStr>(&self, name: &str, default: Option<T>) -> Result<T, Error> {
-        match (self.0.get(name), default) {
-            (Some(text), _) => text.parse().map_err(|_| format!("{name}={text} can't be understood").into()),
-            (None, Some(default)) => Ok(default),
-            (None, None) => Err(format!("{name}=... is missing").into()),
-        }
-    }
-}
-
 fn main() -> ExitCode {
-    let pair = |argument: String| argument.split_once('=').map(|(a, b)| (a.to_owned(), b.to_owned()));
-    let settings = Settings(std::env::args().skip(1).filter_map(pair).collect());
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    let result = match runtime {
-        Ok(runtime) => runtime.block_on(work(&settings)),
-        Err(error) => Err(error.into()),
-    };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            say(&format!("FAILED {error}"));
-            ExitCode::FAILURE
-        }
-    }
+    worker::run(|settings| async move { work(&settings).await })
 }
 
 async fn work(settings: &Settings) -> Result<(), Error> {

@@ -16,18 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Builds the program, and tells where it is.
 pub(crate) fn build(workspace: &Workspace, profile: &str) -> Result<PathBuf> {
-    eprintln!("building the worker (profile {profile})");
-    let status = workspace
-        .cargo()
-        .args(["build", "--quiet", "--package", "kafka-batcher", "--example", "crash_worker"])
-        .args(["--features", "sled", "--profile", profile])
-        .status()
-        .context(|| "cannot run cargo")?;
-    if !status.success() {
-        return Err(Error::new(format!("building the worker failed ({status})")));
-    }
-    let folder = if profile == "dev" { "debug" } else { profile };
-    Ok(workspace.target.join(folder).join("examples").join("crash_worker"))
+    workspace.build_example("crash_worker", profile)
 }
 
 /// What a process is in the middle of.

@@ -22,18 +22,7 @@ const TIDYING: Duration = Duration::from_secs(60);
 
 /// Builds the program, and tells where it is.
 pub(super) fn build(workspace: &Workspace, profile: &str) -> Result<PathBuf> {
-    eprintln!("building the worker (profile {profile})");
-    let status = workspace
-        .cargo()
-        .args(["build", "--quiet", "--package", "kafka-batcher", "--example", "outage_worker"])
-        .args(["--features", "sled", "--profile", profile])
-        .status()
-        .context(|| "cannot run cargo")?;
-    if !status.success() {
-        return Err(Error::new(format!("building the worker failed ({status})")));
-    }
-    let folder = if profile == "dev" { "debug" } else { profile };
-    Ok(workspace.target.join(folder).join("examples").join("outage_worker"))
+    workspace.build_example("outage_worker", profile)
 }
 
 /// What it takes, or the most that it has taken so far, in bytes.
