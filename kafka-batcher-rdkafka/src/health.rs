@@ -114,6 +114,11 @@ impl Health {
         self.refusal.lock().clone()
     }
 
+    /// Nobody has turned us away: a token has not come yet.
+    pub(crate) fn awaits_token(&self) -> bool {
+        !self.is_denied() && self.awaits_token.load(Ordering::Acquire)
+    }
+
     pub(crate) fn is_denied(&self) -> bool {
         self.is_denied.load(Ordering::Acquire)
     }

@@ -86,7 +86,7 @@ impl Searches {
         let left = || deadline.saturating_duration_since(tokio::time::Instant::now());
         // Whoever is turned away hears of it sooner than when time is up.
         if fresh || client.health().is_denied() {
-            client.ping(left()).await?;
+            client.ping(left()).await.map_err(|error| undecided(&client, error))?;
         }
         let given_up = GivenUp::default();
         let look = Look {
@@ -107,7 +107,7 @@ impl Searches {
             }
             Err(Trouble(code, text)) => {
                 let what = format!("searching topic `{}`, partition {}", search.topic, search.partition);
-                Err(client.error(&what, code, Some(&text)).await)
+                Err(undecided(&client, client.error(&what, code, Some(&text)).await))
             }
         }
     }
@@ -139,6 +139,14 @@ impl Searches {
             let _all_are_done = self.room.acquire_many(AT_ONCE).await;
         }
     }
+}
+
+/// A token that has not come yet is no reason to give up searching, as a denial is.
+fn undecided(client: &Client, error: ProduceError) -> ProduceError {
+    if client.health().awaits_token() {
+        return ProduceError::new(ErrorKind::Transient, error.to_string());
+    }
+    error
 }
 
 /// Nobody waits for the answer any more when it is dropped.

@@ -10,6 +10,7 @@ use common::*;
 use kafka_batcher_core::config::{KafkaConfig, Sasl, SaslMechanism, Tls, TopicSettings};
 use kafka_batcher_core::{ErrorKind, Persistence, Producer};
 use kafka_batcher_rdkafka::{RdkafkaProducer, SetupError};
+use tokio::net::TcpSocket;
 
 const SHORT: Duration = Duration::from_secs(2);
 
@@ -22,9 +23,10 @@ async fn a_broker_that_is_there_is_reached() {
 
 #[tokio::test]
 async fn nobody_listening_is_said_with_the_endpoint() {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let endpoint = listener.local_addr().unwrap().to_string();
-    drop(listener);
+    // Bound and not listening: nobody else gets the port, and connections are refused.
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let endpoint = socket.local_addr().unwrap().to_string();
     let producer = RdkafkaProducer::new(&KafkaConfig::new(endpoint.as_str())).unwrap();
     let start = Instant::now();
     let error = producer.connect(SHORT).await.unwrap_err();

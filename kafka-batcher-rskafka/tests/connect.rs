@@ -12,6 +12,7 @@ use kafka_batcher_core::config::{
 };
 use kafka_batcher_core::{Denial, ErrorKind, Persistence, ProduceError, Producer};
 use kafka_batcher_rskafka::RskafkaProducer;
+use tokio::net::TcpSocket;
 
 const SHORT: Duration = Duration::from_secs(2);
 
@@ -28,9 +29,12 @@ fn producer(config: &KafkaConfig) -> RskafkaProducer {
     RskafkaProducer::new(config).unwrap()
 }
 
-/// An address where nobody listens.
-fn nobody() -> String {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
+/// An address where nobody listens, nor will as long as the socket is there, which is bound to it.
+fn nobody() -> (TcpSocket, String) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = socket.local_addr().unwrap().to_string();
+    (socket, address)
 }
 
 /// Someone who accepts connections, and never says a word.
@@ -64,7 +68,7 @@ async fn a_broker_that_is_there_is_reached() {
 
 #[tokio::test]
 async fn nobody_listening_is_said_with_the_endpoint_at_once() {
-    let endpoint = nobody();
+    let (_socket, endpoint) = nobody();
     let (result, took) = connect(&producer(&KafkaConfig::new(endpoint.as_str())), LONG).await;
     let error = result.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Transient);
@@ -100,7 +104,8 @@ async fn an_endpoint_that_is_silent_or_refuses_does_not_keep_the_others_from_bei
     let (_listener, silent) = silent();
     let (_hole, _waiting, hole) = black_hole().await;
     let broker = FakeBroker::start(Login::Open, &[]);
-    let endpoints = [&silent, &hole, &nobody(), broker.address()].map(|e| e as &str).join(", ");
+    let (_socket, nobody) = nobody();
+    let endpoints = [&silent, &hole, &nobody, broker.address()].map(|e| e as &str).join(", ");
     for _ in 0..5 {
         let (result, took) = connect(&producer(&KafkaConfig::new(endpoints.as_str())), LONG).await;
         result.unwrap();
@@ -208,7 +213,8 @@ async fn being_denied_is_told_from_nobody_being_there() {
 async fn a_denial_counts_more_than_silence() {
     let broker = FakeBroker::start(Login::Denies, &[]);
     let (_listener, silent) = silent();
-    let endpoints = format!("{silent},{},{}", broker.address(), nobody());
+    let (_socket, nobody) = nobody();
+    let endpoints = format!("{silent},{},{nobody}", broker.address());
     let config = KafkaConfig::new(endpoints).sasl(Sasl::new(SaslMechanism::Plain, "me", "x"));
     let error = connect(&producer(&config), SHORT).await.0.unwrap_err();
     assert_eq!(error.denial(), Some(Denial::Credentials), "{error}");

@@ -56,8 +56,8 @@ impl Telemetry for Each {
 
 /// A hundred events in batches of at most five, some of which fail, with telemetry and a notifier that do this at each
 /// call. All arrive, in order, the executor's only thread is free meanwhile, and the end comes in time. Gives the number of
-/// calls, and of panics.
-async fn hundred_with(each: fn(&AtomicU64)) -> (u64, u64) {
+/// calls, and of panics, as soon as they are `enough`.
+async fn hundred_with(each: fn(&AtomicU64), enough: fn(u64, u64) -> bool) -> (u64, u64) {
     let producer = ScriptedProducer::new(TOPIC, 1);
     producer.script([Step::Deliver, Step::Refuse(ErrorKind::Transient), Step::LoseAnswer]);
     let (calls, reports) = (Arc::new(AtomicU64::new(0)), Each(each, Arc::default()));
@@ -79,6 +79,9 @@ async fn hundred_with(each: fn(&AtomicU64)) -> (u64, u64) {
     let snapshot = within(batcher.snapshot()).await.expect("a snapshot waits for the recorder");
     let totals = snapshot.topics[0].totals;
     assert_eq!((totals.accepted, totals.delivered, totals.lost), (100, 100, 0));
+    let enough = async || enough(calls.load(Relaxed), batcher.snapshot().await.panics);
+    until_async("called often enough", enough).await;
+    let panics = batcher.snapshot().await.panics;
     let report =
         within(batcher.shutdown(Duration::from_secs(5))).await.expect("the end waits for the recorder");
     assert_eq!((report.delivered, report.lost), (100, 0));
@@ -92,26 +95,28 @@ async fn hundred_with(each: fn(&AtomicU64)) -> (u64, u64) {
         }
     });
     assert_eq!(first, numbers(0..100));
-    (calls.load(Relaxed), snapshot.panics)
+    (calls.load(Relaxed), panics)
 }
 
 #[tokio::test]
 async fn a_recorder_and_a_notifier_that_are_slow_harm_nothing() {
-    let (calls, panics) = hundred_with(|_| std::thread::sleep(ms(2))).await;
+    let (calls, panics) = hundred_with(|_| std::thread::sleep(ms(2)), |calls, _| calls > 10).await;
     assert!(calls > 10 && panics == 0, "{calls} calls, {panics} panics");
 }
 
 #[tokio::test]
 async fn a_recorder_and_a_notifier_that_hang_harm_nothing() {
-    let (calls, panics) = hundred_with(|_| std::thread::sleep(Duration::from_secs(3600))).await;
+    let (calls, panics) =
+        hundred_with(|_| std::thread::sleep(Duration::from_secs(3600)), |calls, _| calls > 0).await;
     assert_eq!((calls, panics), (1, 0));
 }
 
 #[tokio::test]
 async fn a_recorder_and_a_notifier_that_panic_harm_nothing_and_their_panics_are_counted() {
-    let (calls, panics) = hundred_with(|calls| panic!("call {}", calls.load(Relaxed))).await;
-    assert!(calls > 10, "it is called again after a panic: {calls}");
-    assert!(panics >= calls, "{panics} of {calls} panics and more of the notifier's");
+    // It is called again after a panic, and the notifier's panics are counted, too.
+    let each = |calls: &AtomicU64| panic!("call {}", calls.load(Relaxed));
+    let (calls, panics) = hundred_with(each, |calls, panics| calls > 10 && panics >= calls).await;
+    assert!(panics > 10, "{panics} panics in {calls} calls");
 }
 
 /// Sums what is rejected.

@@ -128,9 +128,10 @@ impl<'a> Runner<'a> {
             // A test that passes says only there why it has skipped.
             command.args(["--no-fail-fast", "--", "--show-output"]);
         }
-        if row.package == TESTKIT && std::env::var_os("RUST_TEST_THREADS").is_none() {
-            // Hundreds of tests that do little but wait for what is wrong on purpose.
-            command.env("RUST_TEST_THREADS", "8");
+        // Tests that do little but wait for what is wrong on purpose, in the test kit hundreds of them.
+        let is_testkit = row.package == TESTKIT;
+        if (is_testkit || row.wants_broker) && std::env::var_os("RUST_TEST_THREADS").is_none() {
+            command.env("RUST_TEST_THREADS", if is_testkit { "8" } else { "4" });
         }
         command.env("CARGO_TERM_COLOR", "never").env_remove(broker::CTL).env_remove(security::ROW);
         match self.session.map(Session::security) {

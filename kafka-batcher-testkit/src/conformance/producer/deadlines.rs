@@ -1,9 +1,11 @@
 //! Calls end in time, and say truly whether something was written.
 
-use std::net::TcpListener;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
 use std::time::{Duration, Instant};
 
 use kafka_batcher_core::{ErrorKind, Failed, Persistence};
+use tokio::net::TcpSocket;
 
 use super::ProducerFixture;
 use super::rig::{
@@ -14,16 +16,14 @@ use crate::proxy::{Side, Swallow};
 
 /// Nobody listens: every call ends in time, and nothing was written.
 pub async fn a_refused_port_ends_in_time(fixture: &dyn ProducerFixture) -> Outcome {
-    let listener = listen()?;
-    let address = address(&listener)?;
-    drop(listener);
-    unreachable(fixture, &address).await
+    let nobody = nobody()?;
+    unreachable(fixture, &address(nobody.local_addr())?).await
 }
 
 /// Somebody accepts connections and never says a word: every call ends in time, and nothing was written.
 pub async fn a_black_hole_ends_in_time(fixture: &dyn ProducerFixture) -> Outcome {
     let hole = listen()?;
-    unreachable(fixture, &address(&hole)?).await
+    unreachable(fixture, &address(hole.local_addr())?).await
 }
 
 async fn unreachable(fixture: &dyn ProducerFixture, address: &str) -> Outcome {
@@ -141,7 +141,8 @@ pub async fn the_shortest_timeouts_hold(fixture: &dyn ProducerFixture) -> Outcom
 /// While a call waits for somebody who never answers, other tasks of the same thread run.
 pub async fn waiting_does_not_block_the_executor(fixture: &dyn ProducerFixture) -> Outcome {
     let hole = listen()?;
-    let rig = Rig::at(fixture, fixture.config_at(&address(&hole)?)?, 1, SHORT, |topic| topic).await?;
+    let rig =
+        Rig::at(fixture, fixture.config_at(&address(hole.local_addr())?)?, 1, SHORT, |topic| topic).await?;
     let (producer, request) = (std::sync::Arc::clone(&rig.producer), rig.request(0, numbered(0, 10)));
     let (done, ticks) = tokio::sync::oneshot::channel();
     // A runtime with one thread, where a call that blocks is noticed.
@@ -204,11 +205,22 @@ pub(super) async fn proxied(
     Ok((rig, proxy))
 }
 
-fn listen() -> Result<TcpListener, Skip> {
-    TcpListener::bind("127.0.0.1:0").map_err(|error| Skip::new(format!("no port can be had: {error}")))
+/// Bound and not listening: connections are refused, and nobody else gets the port meanwhile.
+pub(super) fn nobody() -> Result<TcpSocket, Skip> {
+    let socket = TcpSocket::new_v4().map_err(no_port)?;
+    socket.bind(SocketAddr::from(([127, 0, 0, 1], 0))).map_err(no_port)?;
+    Ok(socket)
 }
 
-fn address(listener: &TcpListener) -> Result<String, Skip> {
-    let address = listener.local_addr().map_err(|error| Skip::new(format!("no port can be had: {error}")))?;
-    Ok(address.to_string())
+/// Connections are accepted by the system, and nobody looks at them.
+pub(super) fn listen() -> Result<TcpListener, Skip> {
+    TcpListener::bind("127.0.0.1:0").map_err(no_port)
+}
+
+pub(super) fn address(bound: io::Result<SocketAddr>) -> Result<String, Skip> {
+    Ok(bound.map_err(no_port)?.to_string())
+}
+
+fn no_port(error: io::Error) -> Skip {
+    Skip::new(format!("no port can be had: {error}"))
 }

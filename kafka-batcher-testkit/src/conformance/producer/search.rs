@@ -2,7 +2,6 @@
 //! [`Capabilities::search`](kafka_batcher_core::Capabilities::search) is declared.
 
 use std::collections::BTreeSet;
-use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +9,7 @@ use kafka_batcher_core::config::Compression;
 use kafka_batcher_core::{ErrorKind, Found, ProduceError, Record, Search, TopicSettings};
 
 use super::ProducerFixture;
-use super::deadlines::proxied;
+use super::deadlines::{address, listen, nobody, proxied};
 use super::rig::{LONG, Rig, SHORT, batch, error, eventually, numbered, shown, then, topic_of, within};
 use crate::conformance::{Outcome, Skip};
 use crate::proxy::Side;
@@ -289,11 +288,8 @@ pub async fn a_search_where_nothing_can_be_is_refused(fixture: &dyn ProducerFixt
 /// Nobody listens, or nobody answers: a search ends in time, and does not say that nothing is there.
 pub async fn a_search_of_nobody_ends_in_time(fixture: &dyn ProducerFixture) -> Outcome {
     fixture.ready()?;
-    for listens in [false, true] {
-        let no_port = |error| Skip::new(format!("no port can be had: {error}"));
-        let listener = TcpListener::bind("127.0.0.1:0").map_err(no_port)?;
-        let address = listener.local_addr().map_err(no_port)?.to_string();
-        let _silent = listens.then_some(listener);
+    let (nobody, silent) = (nobody()?, listen()?);
+    for address in [address(nobody.local_addr())?, address(silent.local_addr())?] {
         let rig = Rig::at(fixture, fixture.config_at(&address)?, 1, SHORT, |topic| topic).await?;
         can_search(&rig)?;
         for timeout in [SHORT, Duration::from_millis(1), Duration::ZERO] {
