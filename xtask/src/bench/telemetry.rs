@@ -1,7 +1,8 @@
 //! Instructions an event with telemetry off and on, of `kafka-batcher/examples/telemetry_cost`, counted by callgrind.
 //!
-//! A run of n events is taken from one of 3 n: what is left is 2 n events, without the start and the end. Instructions are the
-//! same each time, give or take what the scheduling of threads changes, so one round says it.
+//! A run of n events is taken from one of 3 n: what is left is 2 n events, without the start and the end. How the threads are
+//! scheduled changes how batches fall, which moves a figure by up to a tenth: look at several rounds before believing small
+//! differences.
 
 use std::process::{Command, ExitCode, Stdio};
 
