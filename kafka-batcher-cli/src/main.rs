@@ -96,7 +96,11 @@ fn run(command: impl Future<Output = Result<u8, Failure>>) -> Result<u8, Failure
 /// Writes the libraries' log to standard error if `RUST_LOG` says which parts of it.
 fn log_if_asked() {
     if let Ok(filter) = tracing_subscriber::EnvFilter::try_from_default_env() {
-        let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+        // That a line could not be written is nothing to panic about, in whatever thread wrote it.
+        let log = tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_writer(std::io::stderr)
+            .log_internal_errors(false);
         // It can only be set once, and this is the one place.
         log.try_init().ok();
     }

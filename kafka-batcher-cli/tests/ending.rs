@@ -214,3 +214,18 @@ fn a_signal_while_kafka_is_waited_for_ends_it() {
     assert_eq!(ended.code, Some(143), "{ended:?}");
     assert!(ended.stderr.contains("nothing was sent"), "{ended:?}");
 }
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_log_that_cannot_be_written_harms_nothing() {
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let input = file(lines(0..1000));
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_kafka-batcher"))
+        .args(["produce", "--embedded", "-t", TOPIC, input.path().to_str().unwrap()])
+        .env("RUST_LOG", "trace")
+        .stderr(full)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.ends_with("Everything is in Kafka.\n"), "{said}");
+}

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::collector::CollectorState;
 use crate::lane::Link;
-use crate::snapshot::{LaneState, Snapshot, TopicSnapshot};
+use crate::snapshot::{LaneSnapshot, LaneState, Snapshot, TopicSnapshot};
 use crate::storage::StorageUsage;
 
 /// Whether a batcher can do its work.
@@ -25,7 +25,7 @@ pub struct Health {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct StorageHealth {
-    /// It answers.
+    /// It answers, and no lane waits for it because it fails. That it is full is no failure.
     pub up: bool,
     /// What is in it survives the process.
     pub durable: bool,
@@ -111,6 +111,13 @@ impl Health {
 }
 
 impl Snapshot {
+    /// Whether temporary storage answers, and no lane waits for it because it fails.
+    #[must_use]
+    pub fn storage_is_up(&self) -> bool {
+        let fails = |lane: &LaneSnapshot| lane.obstacle == Some(Obstacle::StorageFailed);
+        self.storage.is_some() && !self.topics.iter().any(|topic| topic.lanes.iter().any(fails))
+    }
+
     /// What it means for somebody who asks whether all is well.
     #[must_use]
     pub fn health(&self) -> Health {
@@ -118,7 +125,7 @@ impl Snapshot {
         Health {
             connected: self.link == Link::Up,
             storage: StorageHealth {
-                up: usage.is_some(),
+                up: self.storage_is_up(),
                 durable: self.durable,
                 events: self.topics.iter().map(|topic| topic.totals.stored).sum(),
                 bytes: usage.map_or(0, |usage| usage.used),
@@ -148,7 +155,9 @@ impl TopicSnapshot {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lane::LaneStats;
     use crate::snapshot::Memory;
+    use crate::storage::LaneId;
 
     fn snapshot(journal: bool, obstacle: Option<Obstacle>) -> Snapshot {
         let mut snapshot = Snapshot::new(Memory::default());
@@ -170,6 +179,27 @@ mod tests {
         assert!(health.is_ready() && !health.connected, "Kafka may be away");
         assert_eq!((health.storage.up, health.storage.events), (true, 7));
         assert_eq!((health.storage.bytes, health.storage.quota), (5, Some(9)));
+    }
+
+    #[test]
+    fn storage_is_up_if_it_answers_and_no_lane_waits_because_it_fails() {
+        let mut snapshot = snapshot(false, None);
+        assert!(!snapshot.storage_is_up(), "it does not answer");
+        snapshot.storage = Some(StorageUsage::default());
+        let lane = LaneSnapshot {
+            id: LaneId::partition("t", 0),
+            state: LaneState::Locked,
+            obstacle: None,
+            stats: LaneStats::default(),
+            handed_on: 0,
+        };
+        snapshot.topics[0].lanes = vec![lane; 2];
+        for (obstacle, up) in
+            [(None, true), (Some(Obstacle::StorageFull), true), (Some(Obstacle::StorageFailed), false)]
+        {
+            snapshot.topics[0].lanes[1].obstacle = obstacle;
+            assert_eq!((snapshot.storage_is_up(), snapshot.health().storage.up), (up, up), "{obstacle:?}");
+        }
     }
 
     #[test]

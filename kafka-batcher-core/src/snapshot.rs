@@ -171,6 +171,8 @@ pub struct LaneSnapshot {
     pub id: LaneId,
     /// What it is at.
     pub state: LaneState,
+    /// Why new events of it would be refused or held up, if they would.
+    pub obstacle: Option<Obstacle>,
     /// Its figures.
     pub stats: LaneStats,
     /// Stored events of the lane without a partition that are on their way through others.
@@ -181,7 +183,13 @@ impl LaneSnapshot {
     /// A lane as it is now.
     #[must_use]
     pub fn of(lane: &Lane) -> Self {
-        Self { id: lane.id().clone(), state: lane.state(), stats: lane.stats(), handed_on: lane.handed_on() }
+        Self {
+            id: lane.id().clone(),
+            state: lane.state(),
+            obstacle: lane.obstacle(),
+            stats: lane.stats(),
+            handed_on: lane.handed_on(),
+        }
     }
 }
 

@@ -16,15 +16,10 @@ pub trait Telemetry: Send + Sync {
         let _ = (lane, events, bytes, reason);
     }
 
-    /// Kafka acknowledged these events of a batch.
-    fn delivered(&self, lane: &LaneId, events: u32, bytes: usize, took: Duration) {
-        let _ = (lane, events, bytes, took);
-    }
-
-    /// Kafka acknowledged a batch whose oldest event waited so long for the call that sent it, and so long in all. Not
-    /// called for what was in storage.
-    fn acknowledged(&self, lane: &LaneId, queued: Duration, latency: Duration) {
-        let _ = (lane, queued, latency);
+    /// Kafka acknowledged a batch. The call of the producer took so long; before it, the oldest event had waited for
+    /// `queued` since it was accepted. `None` for what was in storage.
+    fn delivered(&self, lane: &LaneId, events: u32, bytes: usize, took: Duration, queued: Option<Duration>) {
+        let _ = (lane, events, bytes, took, queued);
     }
 
     /// These events of a batch were not delivered.

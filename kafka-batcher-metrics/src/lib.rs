@@ -13,7 +13,7 @@
 //!
 //! # fn main() -> Result<(), kafka_batcher_metrics::OptionsError> {
 //! let recorded = Recorded::global(&Options::default())?; // the recorder that the application has installed
-//! recorded.delivered(&LaneId::partition("flights", 3), 500, 40_000, Duration::from_millis(7));
+//! recorded.delivered(&LaneId::partition("flights", 3), 500, 40_000, Duration::from_millis(7), None);
 //! # Ok(())
 //! # }
 //! ```
@@ -58,7 +58,7 @@
 //! | `connected` | gauge | none at all | 1 if the client has reached Kafka |
 //! | `connects_total` | counter | none at all | how often it did after it had not |
 //! | `connect_failures_total` | counter | none at all | how often it tried and could not |
-//! | `storage_up` | gauge | none at all | 1 if temporary storage answers |
+//! | `storage_up` | gauge | none at all | 1 if temporary storage answers and no lane waits because it fails |
 //! | `storage_used_bytes`, `storage_quota_bytes`, `storage_oldest_seconds` | gauge | none at all | what it holds |
 //! | `storage_lost_events_total` | counter | none at all | lost in it through damage |
 //! | `storage_lost_dead_letters_total` | counter | none at all | lost in the same way |

@@ -117,7 +117,7 @@ const TABLE: &[(&str, Kind, Unit, &str)] = &[
     (CONNECTED, Gauge, Unit::Count, "Whether the client has reached Kafka"),
     (CONNECTS, Counter, Unit::Count, "How often the client reached Kafka after it had not"),
     (CONNECT_FAILURES, Counter, Unit::Count, "How often the client tried to reach Kafka and could not"),
-    (STORAGE_UP, Gauge, Unit::Count, "Whether temporary storage answers"),
+    (STORAGE_UP, Gauge, Unit::Count, "Whether temporary storage answers, and no lane waits because it fails"),
     (STORAGE_USED, Gauge, Unit::Bytes, "What temporary storage takes"),
     (STORAGE_QUOTA, Gauge, Unit::Bytes, "What temporary storage may take"),
     (STORAGE_OLDEST, Gauge, Unit::Seconds, "How long the oldest stored batch has been stored"),

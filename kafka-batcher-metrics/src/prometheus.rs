@@ -244,7 +244,7 @@ mod tests {
     #[tokio::test]
     async fn a_histogram_whose_name_ends_with_count_has_a_count() {
         let exporter = Exporter::new(&Options::default()).unwrap();
-        exporter.telemetry().delivered(&LaneId::partition("t", 0), 7, 100, Duration::from_millis(1));
+        exporter.telemetry().delivered(&LaneId::partition("t", 0), 7, 100, Duration::from_millis(1), None);
         let text = exporter.render(&Nothing).await;
         let name = "kafka_batcher_producer_batch_messages_count";
         let lines: Vec<_> = text.lines().filter(|line| line.starts_with(name)).collect();

@@ -31,7 +31,7 @@ impl Recorded {
         counter(names::PANICS, snapshot.panics);
         counter(names::REPORTS_DROPPED, snapshot.dropped_reports);
         counter(names::TELEMETRY_DROPPED, snapshot.dropped_telemetry);
-        gauge(names::STORAGE_UP, f64::from(u8::from(snapshot.storage.is_some())));
+        gauge(names::STORAGE_UP, f64::from(u8::from(snapshot.storage_is_up())));
         if let Some(usage) = &snapshot.storage {
             gauge(names::STORAGE_USED, usage.used as f64);
             if let Some(quota) = usage.quota {

@@ -40,7 +40,7 @@ pub(crate) fn text(health: Option<&Health>) -> String {
 
 fn storage(storage: &StorageHealth) -> String {
     if !storage.up {
-        return "does not answer".to_owned();
+        return "fails or does not answer".to_owned();
     }
     let survives = if storage.durable { "survives the process" } else { "in memory" };
     let mut text = format!("{survives}, {} events, {} bytes", storage.events, storage.bytes);

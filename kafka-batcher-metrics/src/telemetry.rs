@@ -25,8 +25,7 @@ pub struct Recorded {
 
 pub(crate) struct Inner {
     pub(crate) source: Source,
-    batches: Kept<LaneId, Batches>,
-    waits: Kept<Arc<str>, Waits>,
+    lanes: Kept<LaneId, Lane>,
     counters: Kept<(&'static str, Arc<str>, &'static str), Counter>,
     calls: Kept<(StorageCall, bool), Histogram>,
 }
@@ -81,9 +80,22 @@ impl Batches {
     }
 }
 
-struct Waits {
+/// Histograms of what a lane delivers.
+struct Lane {
+    batches: Batches,
     queue: Histogram,
     latency: Histogram,
+}
+
+impl Lane {
+    fn new(source: &Source, id: &LaneId) -> Self {
+        let histogram = |name| source.histogram(name, source.topic(&id.topic));
+        Self {
+            batches: Batches::new(source, "producer", &id.topic, id.partition),
+            queue: histogram(names::QUEUE),
+            latency: histogram(names::LATENCY),
+        }
+    }
 }
 
 impl Recorded {
@@ -113,13 +125,7 @@ impl Recorded {
         options.check()?;
         let source = Source::new(recorder, options.clone());
         source.with(|recorder| names::describe(recorder, options));
-        let inner = Inner {
-            source,
-            batches: Kept::new(),
-            waits: Kept::new(),
-            counters: Kept::new(),
-            calls: Kept::new(),
-        };
+        let inner = Inner { source, lanes: Kept::new(), counters: Kept::new(), calls: Kept::new() };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -148,22 +154,14 @@ impl Telemetry for Recorded {
         self.count(names::BATCHES, &lane.topic, Some(("reason", reason.as_str())), 1);
     }
 
-    fn delivered(&self, lane: &LaneId, events: u32, bytes: usize, took: Duration) {
-        let source = &self.inner.source;
-        let make = || (lane.clone(), Batches::new(source, "producer", &lane.topic, lane.partition));
-        self.inner.batches.with(lane, make, |batches| batches.record(events.into(), bytes as u64, took));
-    }
-
-    fn acknowledged(&self, lane: &LaneId, queued: Duration, latency: Duration) {
-        let source = &self.inner.source;
-        let make = || {
-            let histogram = |name| source.histogram(name, source.topic(&lane.topic));
-            let waits = Waits { queue: histogram(names::QUEUE), latency: histogram(names::LATENCY) };
-            (Arc::clone(&lane.topic), waits)
-        };
-        self.inner.waits.with(&lane.topic, make, |waits| {
-            waits.queue.record(queued.as_secs_f64());
-            waits.latency.record(latency.as_secs_f64());
+    fn delivered(&self, lane: &LaneId, events: u32, bytes: usize, took: Duration, queued: Option<Duration>) {
+        let make = || (lane.clone(), Lane::new(&self.inner.source, lane));
+        self.inner.lanes.with(lane, make, |kept| {
+            kept.batches.record(events.into(), bytes as u64, took);
+            if let Some(queued) = queued {
+                kept.queue.record(queued.as_secs_f64());
+                kept.latency.record(queued.saturating_add(took).as_secs_f64());
+            }
         });
     }
 

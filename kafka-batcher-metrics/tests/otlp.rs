@@ -85,8 +85,7 @@ fn read(metric: &Metric, series: &mut BTreeMap<String, f64>) {
 fn tell(telemetry: &Recorded) {
     let lane = LaneId::partition("flights", 3);
     telemetry.batch_sealed(&lane, 5, 500, FlushReason::Count);
-    telemetry.delivered(&lane, 5, 500, Duration::from_micros(2500));
-    telemetry.acknowledged(&lane, Duration::from_millis(3), Duration::from_millis(6));
+    telemetry.delivered(&lane, 5, 500, Duration::from_micros(2500), Some(Duration::from_millis(3)));
     telemetry.produce_failed(&lane, 5, ErrorKind::Transient, Duration::from_millis(1));
     telemetry.stored(&lane, 7, 700);
     telemetry.storage_called(StorageCall::Sync, Duration::from_millis(2), true);

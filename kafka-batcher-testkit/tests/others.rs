@@ -84,7 +84,7 @@ fn lost_dead_letters_are_found() {
 struct Overflows;
 
 impl Telemetry for Overflows {
-    fn delivered(&self, _: &LaneId, events: u32, _: usize, took: Duration) {
+    fn delivered(&self, _: &LaneId, events: u32, _: usize, took: Duration, _: Option<Duration>) {
         let nanos = u64::try_from(took.as_nanos()).expect("less than 584 years");
         assert!(nanos.checked_mul(u64::from(events)).is_some(), "overflow");
     }
@@ -112,7 +112,7 @@ impl Telemetry for OneThread {
 struct Small(Mutex<std::collections::BTreeSet<LaneId>>);
 
 impl Telemetry for Small {
-    fn delivered(&self, lane: &LaneId, _: u32, _: usize, _: Duration) {
+    fn delivered(&self, lane: &LaneId, _: u32, _: usize, _: Duration, _: Option<Duration>) {
         let mut lanes = self.0.lock().unwrap();
         lanes.insert(lane.clone());
         assert!(lanes.len() <= 4096, "full");

@@ -41,6 +41,17 @@ impl Producer for Nowhere {
     async fn close(&self, _: Duration) {}
 }
 
+/// Callgrind is told to begin and to end where these are called.
+#[inline(never)]
+fn measured_from_here() {
+    std::hint::black_box("from");
+}
+
+#[inline(never)]
+fn measured_up_to_here() {
+    std::hint::black_box("up to");
+}
+
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -59,6 +70,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let collector = batcher.collector("flights").ok_or("no such topic")?;
     collector.add(("N14228", &VALUE[..])).await?;
     collector.flush().await;
+    measured_from_here();
     for number in 1..events {
         collector.add(("N14228", &VALUE[..])).await?;
         // A batch is sent when it is full, not when the next ones have gathered.
@@ -72,5 +84,6 @@ async fn main() -> Result<(), Box<dyn Error>> {
         assert!(text.contains("events_delivered_total"), "{text}");
     }
     let report = batcher.shutdown(Duration::from_secs(60)).await;
+    measured_up_to_here();
     if report.delivered == events { Ok(()) } else { Err(format!("{report:?}").into()) }
 }

@@ -390,8 +390,7 @@ impl Reactor {
                 topic = &*id.topic, partition = id.partition, events, bytes, attempt,
             );
             let result = call.instrument(span).await;
-            let end = shared.clock.now();
-            let took = end.since(start);
+            let took = shared.clock.now().since(start);
             // Nobody answered: it is not known what was written.
             let result =
                 result.unwrap_or_else(|error| Err(ProduceFailure::whole(error, Persistence::MaybePersisted)));
@@ -402,12 +401,8 @@ impl Reactor {
                         topic = &*id.topic, partition = id.partition, events, offset = delivered.base_offset,
                         took_ms = millis(took), "delivered"
                     );
-                    shared.telemetry(&topic.config, |t| {
-                        t.delivered(&id, events, bytes, took);
-                        if let Some(since) = since {
-                            t.acknowledged(&id, start.since(since), end.since(since));
-                        }
-                    });
+                    let queued = since.map(|since| start.since(since));
+                    shared.telemetry(&topic.config, |t| t.delivered(&id, events, bytes, took, queued));
                 }
                 Err(failure) => {
                     let kind = failure.error.kind();

@@ -54,11 +54,7 @@ enum Told {
         events: u32,
         bytes: usize,
         took: Duration,
-    },
-    Acknowledged {
-        lane: LaneId,
-        queued: Duration,
-        latency: Duration,
+        queued: Option<Duration>,
     },
     Failed {
         lane: LaneId,
@@ -177,12 +173,8 @@ impl Telemetry for Queue {
         self.tell(Told::Sealed { lane: lane.clone(), events, bytes, reason });
     }
 
-    fn delivered(&self, lane: &LaneId, events: u32, bytes: usize, took: Duration) {
-        self.tell(Told::Delivered { lane: lane.clone(), events, bytes, took });
-    }
-
-    fn acknowledged(&self, lane: &LaneId, queued: Duration, latency: Duration) {
-        self.tell(Told::Acknowledged { lane: lane.clone(), queued, latency });
+    fn delivered(&self, lane: &LaneId, events: u32, bytes: usize, took: Duration, queued: Option<Duration>) {
+        self.tell(Told::Delivered { lane: lane.clone(), events, bytes, took, queued });
     }
 
     fn produce_failed(&self, lane: &LaneId, events: u32, kind: ErrorKind, took: Duration) {
@@ -233,11 +225,8 @@ fn run(queue: &Queue, telemetry: &dyn Telemetry, notify: &Notify) {
                 Told::Sealed { lane, events, bytes, reason } => {
                     call(&|| telemetry.batch_sealed(&lane, events, bytes, reason));
                 }
-                Told::Delivered { lane, events, bytes, took } => {
-                    call(&|| telemetry.delivered(&lane, events, bytes, took));
-                }
-                Told::Acknowledged { lane, queued, latency } => {
-                    call(&|| telemetry.acknowledged(&lane, queued, latency));
+                Told::Delivered { lane, events, bytes, took, queued } => {
+                    call(&|| telemetry.delivered(&lane, events, bytes, took, queued));
                 }
                 Told::Failed { lane, events, kind, took } => {
                     call(&|| telemetry.produce_failed(&lane, events, kind, took));

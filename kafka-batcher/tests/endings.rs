@@ -304,7 +304,7 @@ impl Telemetry for PanickingTelemetry {
         panic!("sealed");
     }
 
-    fn delivered(&self, _: &LaneId, _: u32, _: usize, _: Duration) {
+    fn delivered(&self, _: &LaneId, _: u32, _: usize, _: Duration, _: Option<Duration>) {
         panic!("delivered");
     }
 }

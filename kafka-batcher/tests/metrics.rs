@@ -263,18 +263,22 @@ async fn storage_that_takes_nothing_or_says_nothing_makes_unready_whoever_needs_
     collector.add("a").await.unwrap();
     until_readiness(&server, true, None).await;
     for (step, obstacle) in [(StorageStep::Fail, "storage_failed"), (StorageStep::Full, "storage_full")] {
-        disk.always(Call::Append, step);
+        disk.always(Call::Append, step.clone());
         let collector = collector.clone();
         let adding = tokio::spawn(async move { collector.add("b").await.map_err(|error| error.kind) });
         until_readiness(&server, false, Some(obstacle)).await;
+        // Being full is no failure of storage.
+        let up = f64::from(u8::from(matches!(step, StorageStep::Full)));
+        assert_eq!(scrape(&server).await["kafka_batcher_storage_up"], up, "{obstacle}");
         disk.always(Call::Append, StorageStep::Pass);
         until_readiness(&server, true, None).await;
+        assert_eq!(scrape(&server).await["kafka_batcher_storage_up"], 1.0, "after {obstacle}");
         adding.await.unwrap().unwrap();
     }
     disk.always(Call::Lanes, StorageStep::Hang);
     assert_eq!(get(&server, "/healthz").await.0, "HTTP/1.1 200 OK");
     assert_eq!(readiness(&server).await, (false, Some("storage_failed".to_owned())));
-    assert!(get(&server, "/readyz").await.1.contains("storage: does not answer"));
+    assert!(get(&server, "/readyz").await.1.contains("storage: fails or does not answer"));
 }
 
 #[tokio::test]
@@ -318,7 +322,7 @@ fn without_partition_labels_lanes_share_their_series() {
     let telemetry = exporter.telemetry();
     for partition in 0..100 {
         let lane = kafka_batcher::LaneId::partition("t", partition);
-        telemetry.delivered(&lane, 1, 100, Duration::from_millis(1));
+        telemetry.delivered(&lane, 1, 100, Duration::from_millis(1), None);
     }
     let text =
         tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(exporter.render(&Nobody));
@@ -340,8 +344,7 @@ async fn series_are_bounded_with_ten_thousand_partitions() {
         for partition in 0..partitions {
             let lane = kafka_batcher::LaneId::partition("t", partition);
             telemetry.batch_sealed(&lane, 1, 100, kafka_batcher::FlushReason::Count);
-            telemetry.delivered(&lane, 1, 100, Duration::from_millis(1));
-            telemetry.acknowledged(&lane, Duration::ZERO, Duration::from_millis(1));
+            telemetry.delivered(&lane, 1, 100, Duration::from_millis(1), Some(Duration::ZERO));
             telemetry.produce_failed(&lane, 1, ErrorKind::Transient, Duration::from_millis(1));
             telemetry.stored(&lane, 1, 100);
             telemetry.dead_lettered(&lane, ErrorKind::Permanent);

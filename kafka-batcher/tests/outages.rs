@@ -355,7 +355,14 @@ async fn defect_18_telemetry_sees_failures_too() {
     #[derive(Clone, Default)]
     struct Counts(Arc<[AtomicU32; 3]>);
     impl kafka_batcher::Telemetry for Counts {
-        fn delivered(&self, _: &kafka_batcher::LaneId, events: u32, _: usize, _: Duration) {
+        fn delivered(
+            &self,
+            _: &kafka_batcher::LaneId,
+            events: u32,
+            _: usize,
+            _: Duration,
+            _: Option<Duration>,
+        ) {
             self.0[0].fetch_add(events, Relaxed);
         }
         fn produce_failed(&self, _: &kafka_batcher::LaneId, events: u32, kind: ErrorKind, _: Duration) {

@@ -25,11 +25,7 @@ impl Telemetry for Each {
         self.call();
     }
 
-    fn delivered(&self, _: &LaneId, _: u32, _: usize, _: Duration) {
-        self.call();
-    }
-
-    fn acknowledged(&self, _: &LaneId, _: Duration, _: Duration) {
+    fn delivered(&self, _: &LaneId, _: u32, _: usize, _: Duration, _: Option<Duration>) {
         self.call();
     }
 

@@ -209,14 +209,13 @@ impl Page<'_> {
 
     fn storage(&mut self, view: &View) {
         let storage = &view.reading.storage;
-        if !storage.up {
-            self.named("Spool", vec![Span::styled("DOES NOT ANSWER", self.palette.bad)]);
-            return;
-        }
         let mut spans = Vec::new();
+        if !storage.up {
+            spans.push(Span::styled("FAILS  ", self.palette.bad));
+        }
         if let Some(quota) = storage.quota {
             let part = storage.used / quota;
-            spans = self.bar(part, self.fullness(part));
+            spans.extend(self.bar(part, self.fullness(part)));
         }
         let mut text = size(storage.used);
         if let Some(quota) = storage.quota {
@@ -623,7 +622,7 @@ kafka_batcher_produce_failed_events_total{{topic="flights",kind="transient"}} {c
     }
 
     #[test]
-    fn storage_that_is_silent_or_has_no_limit_is_told_as_it_is() {
+    fn storage_that_fails_or_has_no_limit_is_told_as_it_is() {
         let mut reading = page(1, 1, 1, "live", "kafka_batcher_storage_lost_events_total 3");
         reading.storage.quota = None;
         let spool = |reading: Reading| {
@@ -636,7 +635,7 @@ kafka_batcher_produce_failed_events_total{{topic="flights",kind="transient"}} {c
             "Spool    700.0 MB, 1 events, oldest 1 min 23 s  3 LOST TO DAMAGE"
         );
         reading.storage.up = false;
-        assert_eq!(spool(reading), "Spool    DOES NOT ANSWER");
+        assert_eq!(spool(reading), "Spool    FAILS  700.0 MB, 1 events, oldest 1 min 23 s  3 LOST TO DAMAGE");
     }
 
     #[test]

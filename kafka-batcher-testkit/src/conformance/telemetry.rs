@@ -31,8 +31,8 @@ fn observe_all(telemetry: &dyn Telemetry, lane: &LaneId, events: u32, bytes: usi
     for reason in REASONS {
         telemetry.batch_sealed(lane, events, bytes, reason);
     }
-    telemetry.delivered(lane, events, bytes, took);
-    telemetry.acknowledged(lane, took, took);
+    telemetry.delivered(lane, events, bytes, took, None);
+    telemetry.delivered(lane, events, bytes, took, Some(took));
     telemetry.stored(lane, events, bytes);
     for call in StorageCall::ALL {
         telemetry.storage_called(call, took, true);
@@ -98,7 +98,7 @@ pub async fn thousands_of_lanes_are_observed(telemetry: &dyn Telemetry) -> Outco
     let start = Instant::now();
     for partition in 0..5000 {
         let lane = LaneId::partition("topic", partition);
-        telemetry.delivered(&lane, 10, 1000, Duration::from_millis(3));
+        telemetry.delivered(&lane, 10, 1000, Duration::from_millis(3), None);
     }
     assert!(start.elapsed() < Duration::from_secs(10), "5000 lanes took {:?}", start.elapsed());
     Ok(())
