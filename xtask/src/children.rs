@@ -1,8 +1,10 @@
 //! Programs that are run with their output in a file, and ended with all their descendants when they take too long.
 
 use std::fs::{self, OpenOptions};
+use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -36,6 +38,22 @@ pub(crate) fn logged_for(command: &mut Command, log: &Path, patience: Duration) 
         .spawn()
         .context(|| format!("cannot run `{program}`"))?;
     wait(&mut child, patience)
+}
+
+/// What the program says, line by line, as it says it.
+pub(crate) fn lines<T: Send + 'static>(
+    stdout: ChildStdout,
+    heard: impl Fn(String) -> T + Send + 'static,
+) -> mpsc::Receiver<T> {
+    let (said, lines) = mpsc::channel();
+    thread::spawn(move || {
+        for line in BufReader::new(stdout).lines().map_while(std::result::Result::ok) {
+            if said.send(heard(line)).is_err() {
+                return;
+            }
+        }
+    });
+    lines
 }
 
 /// Waits for the child so long at most, and then ends it.

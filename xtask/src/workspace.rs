@@ -80,13 +80,13 @@ impl Workspace {
         cargo(&self.root)
     }
 
-    /// Builds this example of the facade, with storage on disk, and tells where it is.
-    pub(crate) fn build_example(&self, name: &str, profile: &str) -> Result<PathBuf> {
+    /// Builds this example of the facade with these features, and tells where it is.
+    pub(crate) fn build_example(&self, name: &str, features: &str, profile: &str) -> Result<PathBuf> {
         eprintln!("building the {name} (profile {profile})");
         let status = self
             .cargo()
             .args(["build", "--quiet", "--package", "kafka-batcher", "--example", name])
-            .args(["--features", "sled", "--profile", profile])
+            .args(["--features", features, "--profile", profile])
             .status()
             .context(|| "cannot run cargo")?;
         if !status.success() {

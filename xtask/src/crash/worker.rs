@@ -1,13 +1,12 @@
 //! The process that is killed: starting it, hearing what it says, and killing it at an instant.
 
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use super::ledger::Ledger;
+use crate::children;
 use crate::error::{Context, Error, Result};
 use crate::workspace::Workspace;
 
@@ -16,7 +15,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Builds the program, and tells where it is.
 pub(crate) fn build(workspace: &Workspace, profile: &str) -> Result<PathBuf> {
-    workspace.build_example("crash_worker", profile)
+    workspace.build_example("crash_worker", "sled", profile)
 }
 
 /// What a process is in the middle of.
@@ -67,14 +66,7 @@ impl Worker {
             .spawn()
             .context(|| format!("cannot run {}", program.display()))?;
         let stdout = child.stdout.take().ok_or_else(|| Error::new("the worker has no standard output"))?;
-        let (said, lines) = mpsc::channel();
-        thread::spawn(move || {
-            for line in BufReader::new(stdout).lines().map_while(std::result::Result::ok) {
-                if said.send((Instant::now(), line)).is_err() {
-                    return;
-                }
-            }
-        });
+        let lines = children::lines(stdout, |line| (Instant::now(), line));
         let (began, complaints) = (Vec::new(), Vec::new());
         Ok(Self { child, lines, run, phase: Phase::Starting, began, complaints, is_drained: false })
     }

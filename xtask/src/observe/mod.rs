@@ -1,14 +1,7 @@
 //! `cargo xtask observe`: a real Prometheus scrapes `kafka-batcher produce --listen` through an outage of real Kafka, and the alerts,
 //! the dashboard and the figures have to tell what happens.
 //!
-//! | process | what is special about it |
-//! | --- | --- |
-//! | `main` | nothing: it has to be silent while all is well |
-//! | `doomed` | is killed in the middle of the outage, and its spool damaged before it is started again |
-//! | `reject`, `block` | little room in the spool; what `on_storage_full` says |
-//! | `letters` | a topic that takes small events only |
-//! | `slow` | an event waits six seconds for its batch to fill |
-//! | `stuck` | a topic that somebody deletes |
+//! Most of the [`processes`] are `kafka-batcher`, and one is an application with a partitioner of its own.
 //!
 //! Minutes in the alerts are seconds here ([`shorter`]). In each phase of [`story`] the alerts have to fire whose condition is made,
 //! and no other may. Each query of the dashboard has to have an answer at some time of the run ([`dashboard`]), and
@@ -17,6 +10,7 @@
 mod books;
 mod dashboard;
 mod http;
+mod processes;
 mod program;
 mod prometheus;
 mod promtool;
@@ -39,6 +33,7 @@ use crate::error::{Context, Error, Result};
 use crate::flights::send;
 use crate::workspace::Workspace;
 use crate::{compilers, files, print};
+use processes::{BLOCK, DISK, DOOMED, LETTERS, MAIN, OWN, REJECT, SLOW, STUCK};
 use program::{Home, Program, Setup};
 use prometheus::Prometheus;
 use scrapes::Scrapes;
@@ -59,44 +54,6 @@ const PATIENCE: Duration = Duration::from_secs(90);
 /// Scrapes in which nothing may fire.
 const HEALTHY: u64 = 20;
 
-const MAIN: Setup = Setup { name: "main", options: &["--create-topic"], config: "" };
-const DOOMED: Setup =
-    Setup { name: "doomed", options: &["--create-topic", "--spool-level", "os"], config: "" };
-const REJECT: Setup = Setup {
-    name: "reject",
-    options: &["--create-topic", "--spool-level", "os", "--spool-quota", "16777216"],
-    config: "on_storage_full = \"reject\"\n",
-};
-const BLOCK: Setup = Setup {
-    name: "block",
-    options: &[
-        "--create-topic",
-        "--spool-level",
-        "os",
-        "--spool-quota",
-        "16777216",
-        "--memory-bytes",
-        "4194304",
-    ],
-    config: "on_storage_full = \"block\"\n",
-};
-const LETTERS: Setup = Setup { name: "letters", options: &["--spool-level", "os"], config: "" };
-/// With a batch from one partition or another each second, and not from all of them every six.
-const SLOW: Setup = Setup {
-    name: "slow",
-    options: &[
-        "--create-topic",
-        "--max-wait-time",
-        "6000",
-        "--partitions",
-        "24",
-        "--partition-strategy",
-        "round_robin",
-    ],
-    config: "collect_by_partition = true\n",
-};
-const STUCK: Setup = Setup { name: "stuck", options: &["--spool-level", "os"], config: "" };
-
 pub(crate) fn run(options: &Observe) -> Result<ExitCode> {
     promtool::find()?;
     compilers::check()?;
@@ -111,13 +68,20 @@ pub(crate) fn run(options: &Observe) -> Result<ExitCode> {
     })?;
     let queries = dashboard::queries(&files::read(&metrics.join("dashboard/kafka-batcher.json"))?)?;
     let program = send::build(&workspace, &options.profile)?;
+    let own_partitioner = workspace.build_example("own_partitioner", "metrics", &options.profile)?;
 
     let folder = workspace.target.join("observe");
     files::remove_dir_all(&folder)?;
     let session = Session::local(1)?;
     let now_since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let topics = format!("observe-{}-{}", now_since.as_secs(), std::process::id());
-    let home = Home { program: &program, bootstrap: session.bootstrap(), folder: &folder, topics: &topics };
+    let home = Home {
+        program: &program,
+        own_partitioner: &own_partitioner,
+        bootstrap: session.bootstrap(),
+        folder: &folder,
+        topics: &topics,
+    };
     let mut run = Run {
         prometheus: Prometheus::start(&folder.join("prometheus"), &short)?,
         scrapes: Scrapes::start(),
@@ -157,6 +121,7 @@ pub(crate) fn run(options: &Observe) -> Result<ExitCode> {
     }
     let names: Vec<String> =
         rules.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")).map(str::to_owned).collect();
+    complaints.extend(story.unfired(&names));
     print(&story.table(&names))?;
     print(&format!(
         "observe: {:.0} s: {}; {answered} of {} queries of the dashboard have data; the figures add up in {} scrapes and {points} \
@@ -195,8 +160,14 @@ struct Run<'a> {
 }
 
 /// What follows from Kafka being away, and goes on for a moment after it is back.
-const AWAY: Fires =
-    &[("main", OUTAGE), ("doomed", OUTAGE), ("letters", OUTAGE), ("reject", FULL), ("block", FULL)];
+const AWAY: Fires = &[
+    ("main", OUTAGE),
+    ("doomed", OUTAGE),
+    ("letters", OUTAGE),
+    ("disk", OUTAGE),
+    ("reject", FULL),
+    ("block", FULL),
+];
 /// Found when the spool is opened, and when what it had promised is to be sent; it fires for a while.
 const DAMAGED: Fires = &[("doomed", &["KafkaBatcherStorageDamaged", "KafkaBatcherEventsLost"])];
 const OUTAGE: &[&str] = &["KafkaBatcherConnectionDown", "KafkaBatcherSpoolGrowing", "KafkaBatcherStoredLong"];
@@ -207,6 +178,7 @@ const FOR_A_MOMENT: Fires = &[
     ("letters", STUCK_LANES),
     ("reject", STUCK_LANES),
     ("block", STUCK_LANES),
+    ("disk", STUCK_LANES),
 ];
 const STUCK_LANES: &[&str] = &["KafkaBatcherLaneStuck"];
 const FULL: &[&str] = &[
@@ -243,6 +215,10 @@ impl Run<'_> {
 
     fn until(&mut self, fires: Fires) -> Result<()> {
         self.story.until(&self.prometheus, fires, PATIENCE)
+    }
+
+    fn files_may_grow(&self, setup: &Setup, may: bool) -> Result<()> {
+        self.programs.get(setup.name).map_or(Ok(()), |program| program.files_may_grow(may))
     }
 
     /// Waits for so many scrapes of `main` from now on.
@@ -313,21 +289,30 @@ impl Run<'_> {
         self.start(&SLOW, 4, 200)?;
         self.start(&LETTERS, 20, 5000)?;
         self.start(&STUCK, 20, 200)?;
+        self.start(&DISK, 20, 200)?;
+        self.start(&OWN, 20, 200)?;
         self.session.delete_topic(&stuck)?;
+        self.files_may_grow(&DISK, false)?;
+        self.feed(&OWN, 20, 50);
         self.until(&[
             ("letters", &["KafkaBatcherDeadLetters"]),
             ("slow", &["KafkaBatcherLatencyHigh"]),
             ("stuck", &["KafkaBatcherLaneStuck"]),
+            ("disk", &["KafkaBatcherStorageDown"]),
+            // What it panics for is handed back.
+            ("own", &["KafkaBatcherPanics", "KafkaBatcherEventsRejected"]),
         ])?;
         self.check_metrics()?;
         self.feed(&LETTERS, 20, 200);
-        for setup in [&SLOW, &STUCK] {
+        self.files_may_grow(&DISK, true)?;
+        let ended = [&SLOW, &STUCK, &OWN];
+        for setup in ended {
             self.prometheus.target(setup.name, None)?;
         }
         // It takes its time to look, and a target that ends before is down.
-        let gone = format!("absent(up{{instance=~\"{}|{}\"}})", SLOW.name, STUCK.name);
-        self.holds(&gone)?;
-        for setup in [&SLOW, &STUCK] {
+        let names = ended.map(|setup| setup.name).join("|");
+        self.holds(&format!("absent(up{{instance=~\"{names}\"}})"))?;
+        for setup in ended {
             self.take(setup)?.end()?;
         }
         self.story.until_quiet(&self.prometheus, &[], PATIENCE)?;
@@ -340,6 +325,7 @@ impl Run<'_> {
         self.until(&[
             ("main", OUTAGE),
             ("doomed", OUTAGE),
+            ("disk", OUTAGE),
             (
                 "reject",
                 &["KafkaBatcherSpoolFullSoon", "KafkaBatcherSpoolNearQuota", "KafkaBatcherEventsRejected"],
@@ -371,7 +357,7 @@ impl Run<'_> {
         self.scrapes(HEALTHY / 2)?;
 
         self.story.phase("all are killed", DAMAGED);
-        for setup in [&MAIN, &DOOMED, &REJECT, &BLOCK, &LETTERS] {
+        for setup in [&MAIN, &DOOMED, &REJECT, &BLOCK, &LETTERS, &DISK] {
             self.take(setup)?.kill()?;
         }
         self.until(&[
@@ -381,6 +367,7 @@ impl Run<'_> {
             ("reject", DOWN),
             ("block", DOWN),
             ("letters", DOWN),
+            ("disk", DOWN),
         ])
     }
 }

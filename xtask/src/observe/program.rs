@@ -1,4 +1,4 @@
-//! `kafka-batcher produce --listen`, fed line by line at a steady rate.
+//! `kafka-batcher produce --listen`, or an application of somebody's own, fed line by line at a steady rate.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -26,15 +26,26 @@ const LISTENS: &str = "metrics and health checks at http://";
 pub(super) struct Setup {
     /// Its instance, and the end of its topic's name.
     pub(super) name: &'static str,
-    pub(super) options: &'static [&'static str],
-    /// More lines for its configuration file.
-    pub(super) config: &'static str,
+    pub(super) kind: Kind,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Kind {
+    /// `kafka-batcher produce`.
+    Produce {
+        options: &'static [&'static str],
+        /// More lines for its configuration file.
+        config: &'static str,
+    },
+    /// The example of that name.
+    OwnPartitioner,
 }
 
 /// Where all of them are at home.
 #[derive(Debug)]
 pub(super) struct Home<'a> {
     pub(super) program: &'a Path,
+    pub(super) own_partitioner: &'a Path,
     pub(super) bootstrap: &'a str,
     pub(super) folder: &'a Path,
     /// The beginning of all topics' names.
@@ -68,22 +79,34 @@ impl Home<'_> {
     pub(super) fn start(&self, setup: &Setup, per_second: u32, bytes: u32) -> Result<Program> {
         let folder = self.folder.join(setup.name);
         files::create_dir_all(&folder)?;
-        let (config, log, spool) = (folder.join("config.toml"), folder.join("log.txt"), folder.join("spool"));
-        files::write(&config, &format!("{TIMES}{}", setup.config))?;
+        let (log, spool) = (folder.join("log.txt"), folder.join("spool"));
         let stderr = File::create(&log).context(|| format!("cannot write {}", log.display()))?;
-        let mut child = Command::new(self.program)
-            .args(["produce", "--no-progress", "--listen", "127.0.0.1:0"])
-            .args(["--topic", &self.topic(setup.name), "--brokers", self.bootstrap])
-            .arg("--config")
-            .arg(&config)
-            .arg("--spool")
-            .arg(&spool)
-            .args(setup.options)
+        // A file that may not grow is an error for it like others, as on a disk that fails, and not its end.
+        let mut command = Command::new("sh");
+        command.args(["-c", r#"trap "" XFSZ; exec "$0" "$@""#]);
+        let topic = self.topic(setup.name);
+        match setup.kind {
+            Kind::Produce { options, config: more } => {
+                let config = folder.join("config.toml");
+                files::write(&config, &format!("{TIMES}{more}"))?;
+                command
+                    .arg(self.program)
+                    .args(["produce", "--no-progress", "--listen", "127.0.0.1:0"])
+                    .args(["--topic", &topic, "--brokers", self.bootstrap])
+                    .arg("--config")
+                    .arg(&config)
+                    .arg("--spool")
+                    .arg(&spool)
+                    .args(options);
+            }
+            Kind::OwnPartitioner => drop(command.arg(self.own_partitioner).args([self.bootstrap, &topic])),
+        }
+        let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(stderr)
             .spawn()
-            .context(|| format!("cannot run {}", self.program.display()))?;
+            .context(|| "cannot run sh")?;
         let stdin = child.stdin.take().ok_or_else(|| Error::new("the child has no standard input"))?;
         let feed = Arc::new(Feed { per_second: AtomicU32::new(per_second), bytes: AtomicU32::new(bytes) });
         let mut program =
@@ -99,7 +122,7 @@ impl Home<'_> {
             if program.child.try_wait().context(|| "cannot wait for kafka-batcher")?.is_some()
                 || Instant::now() > deadline
             {
-                return Err(Error::new(format!("kafka-batcher ({}) does not listen: {said}", setup.name)));
+                return Err(Error::new(format!("{} does not listen: {said}", setup.name)));
             }
             thread::sleep(Duration::from_millis(20));
         };
@@ -140,6 +163,16 @@ impl Program {
     pub(super) fn feed(&self, per_second: u32, bytes: u32) {
         self.feed.per_second.store(per_second, Ordering::Relaxed);
         self.feed.bytes.store(bytes, Ordering::Relaxed);
+    }
+
+    /// From now on every write to a file fails that would make it longer; or none does any more.
+    pub(super) fn files_may_grow(&self, may: bool) -> Result<()> {
+        let limit = if may { "--fsize=unlimited:" } else { "--fsize=0:" };
+        let status = Command::new("prlimit").args(["--pid", &self.child.id().to_string(), limit]).status();
+        if status.context(|| "cannot run prlimit, of util-linux")?.success() {
+            return Ok(());
+        }
+        Err(Error::new(format!("prlimit could not limit the files of {}", self.name)))
     }
 
     /// Asks it to end, and waits until it has.

@@ -125,13 +125,20 @@ impl Story {
         complaints.into_iter().collect()
     }
 
-    /// Alerts, with the instances and after how long they fired; those of the rules that did not have to are named, too.
+    /// Those of the rules whose condition nothing has made.
+    pub(super) fn unfired(&self, all: &[String]) -> Vec<String> {
+        let fired: BTreeSet<_> = self.fired.keys().map(|(_, name)| name).collect();
+        let unfired = all.iter().filter(|name| !fired.contains(name));
+        unfired.map(|name| format!("{name}: nothing has made it fire")).collect()
+    }
+
+    /// Alerts, with the instances and after how long they fired.
     pub(super) fn table(&self, all: &[String]) -> String {
         let mut table = Table::new(&["alert", "fired in", "after", "instances"]);
         for alert in all {
             let fired: Vec<_> = self.fired.iter().filter(|((_, name), _)| name == alert).collect();
             let Some((_, (phase, _))) = fired.first() else {
-                table.row(&[alert, "-", "-", "not made to fire here: only `promtool test rules` does"]);
+                table.row(&[alert, "-", "-", "-"]);
                 continue;
             };
             let first = fired.iter().map(|(_, (_, after))| *after).fold(f64::INFINITY, f64::min);
@@ -191,7 +198,9 @@ mod tests {
         let fired =
             BTreeMap::from([(alert("a", "Down"), ("outage", 3.25)), (alert("b", "Down"), ("outage", 2.0))]);
         let story = Story { began: 0.0, phases: Vec::new(), fired };
-        let table = story.table(&["Down".to_owned(), "Panics".to_owned()]);
+        let all = ["Down".to_owned(), "Panics".to_owned()];
+        assert_eq!(story.unfired(&all), ["Panics: nothing has made it fire"]);
+        let table = story.table(&all);
         assert!(table.contains("Down    outage    2.0 s  a b"), "{table}");
         assert!(table.contains("Panics  -"), "{table}");
         assert_eq!(story.summary(), "1 alert fired when they had to (2 in all)");

@@ -1,7 +1,7 @@
 //! The process that goes through the outage: what it says, and what it takes.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
+use std::io::Write;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -10,6 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::mib;
+use crate::children;
 use crate::error::{Context, Error, Result};
 use crate::workspace::Workspace;
 
@@ -22,7 +23,7 @@ const TIDYING: Duration = Duration::from_secs(60);
 
 /// Builds the program, and tells where it is.
 pub(super) fn build(workspace: &Workspace, profile: &str) -> Result<PathBuf> {
-    workspace.build_example("outage_worker", profile)
+    workspace.build_example("outage_worker", "sled", profile)
 }
 
 /// What it takes, or the most that it has taken so far, in bytes.
@@ -53,14 +54,7 @@ impl Process {
             .spawn()
             .context(|| format!("cannot run {}", program.display()))?;
         let stdout = child.stdout.take().ok_or_else(|| Error::new("the worker has no standard output"))?;
-        let (said, lines) = mpsc::channel();
-        thread::spawn(move || {
-            for line in BufReader::new(stdout).lines().map_while(std::result::Result::ok) {
-                if said.send(line).is_err() {
-                    return;
-                }
-            }
-        });
+        let lines = children::lines(stdout, |line| line);
         Ok(Self { child, lines, spool: spool.to_owned(), now: Takes::default(), peaks: Takes::default() })
     }
 
