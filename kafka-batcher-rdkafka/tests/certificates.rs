@@ -181,5 +181,7 @@ async fn what_is_not_tls_is_no_denial() {
     let error = producer(broker.bootstrap(), ca.path()).connect(TIMEOUT).await.unwrap_err();
     // It could be a broker that ends in the middle of a handshake.
     assert_eq!(error.kind(), ErrorKind::Transient, "{error}");
-    assert!(error.to_string().contains("SSL handshake failed"), "{error}");
+    // What is wrong with it, if the answer is seen before the end of the connection; else just where it ended.
+    let said = error.to_string();
+    assert!(said.contains("SSL handshake failed") || said.contains("SSL_HANDSHAKE"), "{said}");
 }
