@@ -149,7 +149,8 @@ impl Collector {
         }
     }
 
-    /// Sends what is gathered now and waits until everything accepted before is delivered, stored or dead-lettered.
+    /// Sends what is gathered now and waits until everything accepted before is delivered, stored or dead-lettered, or
+    /// the batcher has ended: the report of its end says what became of the rest.
     ///
     /// **Cancellation:** a dropped future only stops waiting.
     pub async fn flush(&self) {
@@ -179,7 +180,10 @@ impl Collector {
             if settled {
                 return;
             }
-            progress.await;
+            tokio::select! {
+                () = progress => {}
+                () = self.topic.ended() => return,
+            }
         }
     }
 

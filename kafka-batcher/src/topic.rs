@@ -129,6 +129,11 @@ impl Topic {
         self.signals.send(signal).ok();
     }
 
+    /// Waits until the reactor is gone: nothing moves any more.
+    pub(crate) async fn ended(&self) {
+        self.signals.closed().await;
+    }
+
     /// Tells the reactor to poll a cell, once until it does.
     pub(crate) fn wake(&self, cell: &Cell) {
         if !cell.signalled.swap(true, Ordering::AcqRel) {

@@ -12,7 +12,7 @@ use kafka_batcher::{
     AddErrorKind, BatchFlusher, ErrorKind, EventRef, FlushReason, LaneId, MemoryStorage, Outcome,
     PartitionStrategy, Report, Telemetry, TempStorage, TopicSettings, What,
 };
-use kafka_batcher_testkit::scripted::{ScriptedProducer, Step};
+use kafka_batcher_testkit::scripted::{Call, ScriptedProducer, ScriptedStorage, Step, StorageStep};
 use support::*;
 
 /// Memory storage that says it is durable, as a disk would be, and fails on demand.
@@ -202,6 +202,20 @@ async fn with_storage_in_memory_what_is_left_is_said_to_be_in_memory_only() {
     let report = batcher.shutdown(ms(50)).await;
     assert_eq!((report.stored, report.in_memory), (0, 1));
     assert!(!report.is_complete());
+}
+
+#[tokio::test]
+async fn who_waits_for_a_flush_hears_of_the_end_though_storage_hangs() {
+    let (producer, disk) = (ScriptedProducer::new(TOPIC, 1), ScriptedStorage::durable());
+    producer.set_up(false);
+    disk.always(Call::Append, StorageStep::Hang);
+    let batcher = builder(&producer, config(topic())).storage(disk).build().unwrap();
+    let collector = batcher.collector(TOPIC).unwrap();
+    collector.add("a").await.unwrap();
+    let flushing = tokio::spawn(async move { collector.flush().await });
+    let report = within(batcher.shutdown(ms(50))).await.unwrap();
+    assert_eq!((report.accepted, report.in_memory), (1, 1), "{report:?}");
+    within(flushing).await.expect("a flush waits for what never comes").unwrap();
 }
 
 #[tokio::test]

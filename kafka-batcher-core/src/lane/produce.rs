@@ -267,6 +267,8 @@ impl Lane {
         let kept: Vec<u32> =
             (0..held.batch.len()).filter(|index| delivered.binary_search(index).is_err()).collect();
         let (part, rest_cost) = part(&held, &kept);
+        let left = part.as_ref().map_or(0, |part| part.batch.byte_len());
+        self.stats.delivered_bytes += held.batch.byte_len().saturating_sub(left) as u64;
         // The budget is given back for what was delivered, in proportion.
         if held.entry.is_none() {
             self.released.0 += held.cost - rest_cost;

@@ -484,10 +484,14 @@ fn only_the_failed_records_of_a_stored_batch_are_sent_again_and_then_all_of_it_i
     play.does(200);
     play.fails_in_part(ErrorKind::Transient, &[2], 201);
     assert_eq!((play.lane.stats().delivered, play.lane.stats().stored), (2, 1));
+    let part = play.lane.stats().delivered_bytes;
     assert_eq!(play.does(201), NOTHING, "a part of it is delivered: it is not read again");
     let retry = play.timeout();
     assert_eq!(play.does(retry), ["produce c"]);
     play.delivered(retry + 1);
+    // Two records of the same size, and then the third with what a batch has beside its records.
+    let all = play.lane.stats().delivered_bytes;
+    assert_eq!((part, all), (2 * 8, 3 * 8 + 61));
     assert_eq!(play.does(retry + 1), ["acknowledge 1"]);
     assert!(play.lane.is_drained());
 }
