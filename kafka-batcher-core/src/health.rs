@@ -139,13 +139,12 @@ impl Snapshot {
 
 impl TopicSnapshot {
     fn health(&self, storage: Option<&StorageUsage>) -> TopicHealth {
-        let in_state = |state| self.lanes.iter().filter(|lane| lane.state == state).count();
         let silent = (self.journal && storage.is_none()).then_some(Obstacle::StorageFailed);
         TopicHealth {
             topic: Arc::clone(&self.topic),
             state: self.state,
-            locked: in_state(LaneState::Locked),
-            replaying: in_state(LaneState::Replaying),
+            locked: self.lanes_at(LaneState::Locked),
+            replaying: self.lanes_at(LaneState::Replaying),
             stored: self.totals.stored,
             obstacle: self.obstacle.or(silent),
         }
@@ -168,6 +167,16 @@ mod tests {
         snapshot
     }
 
+    fn lane(partition: Option<u32>) -> LaneSnapshot {
+        LaneSnapshot {
+            id: LaneId { topic: "t".into(), partition },
+            state: LaneState::Locked,
+            obstacle: None,
+            stats: LaneStats::default(),
+            handed_on: 0,
+        }
+    }
+
     #[test]
     fn storage_that_does_not_answer_is_an_obstacle_to_what_goes_through_it() {
         let obstacle = |journal| snapshot(journal, None).health().topics[0].obstacle;
@@ -182,18 +191,23 @@ mod tests {
     }
 
     #[test]
+    fn the_lane_without_a_partition_counts_if_it_is_alone_or_something_is_in_it() {
+        let mut topic = TopicSnapshot::new("t".into(), CollectorState::Locked, 0, vec![lane(None)]);
+        assert_eq!((topic.lanes_at(LaneState::Locked), topic.lanes_at(LaneState::Live)), (1, 0));
+        topic.lanes.extend([lane(Some(0)), lane(Some(1))]);
+        assert_eq!(topic.lanes_at(LaneState::Locked), 2);
+        topic.lanes[0].stats.stored = 5;
+        assert_eq!(topic.lanes_at(LaneState::Locked), 3);
+        topic.lanes[0].handed_on = 5;
+        assert_eq!(topic.health(None).locked, 2, "others have them already");
+    }
+
+    #[test]
     fn storage_is_up_if_it_answers_and_no_lane_waits_because_it_fails() {
         let mut snapshot = snapshot(false, None);
         assert!(!snapshot.storage_is_up(), "it does not answer");
         snapshot.storage = Some(StorageUsage::default());
-        let lane = LaneSnapshot {
-            id: LaneId::partition("t", 0),
-            state: LaneState::Locked,
-            obstacle: None,
-            stats: LaneStats::default(),
-            handed_on: 0,
-        };
-        snapshot.topics[0].lanes = vec![lane; 2];
+        snapshot.topics[0].lanes = vec![lane(Some(0)), lane(Some(1))];
         for (obstacle, up) in
             [(None, true), (Some(Obstacle::StorageFull), true), (Some(Obstacle::StorageFailed), false)]
         {

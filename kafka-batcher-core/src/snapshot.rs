@@ -100,6 +100,16 @@ impl TopicSnapshot {
         let totals = Totals::of(&lanes, routed);
         Self { topic, state, telemetry: true, obstacle: None, journal: false, totals, lanes }
     }
+
+    /// How many of its lanes are at this: one a partition. That without a partition counts only while there is no other,
+    /// or something is stored in it.
+    #[must_use]
+    pub fn lanes_at(&self, state: LaneState) -> usize {
+        let counts = |lane: &&LaneSnapshot| {
+            lane.id.partition.is_some() || self.lanes.len() == 1 || lane.stats.stored > lane.handed_on
+        };
+        self.lanes.iter().filter(counts).filter(|lane| lane.state == state).count()
+    }
 }
 
 /// Where the events of a topic are. What came in is always what went out and what is here:

@@ -53,7 +53,7 @@
 //! | `events_reconciled_total` | counter | | found in Kafka's log and not sent again |
 //! | `stored_bytes` | gauge | | bytes of the topic's batches in temporary storage |
 //! | `stored_oldest_seconds` | gauge | | how long the oldest of them has been there; 0 if there is none |
-//! | `lanes` | gauge | `state` | lanes that are `starting`, `live`, `locked`, `replaying` |
+//! | `lanes` | gauge | `state` | partitions whose lane is `starting`, `live`, `locked`, `replaying`; before they are known, one |
 //! | `memory_bytes`, `memory_events`, `memory_max_bytes`, `memory_max_events` | gauge | none at all | the memory budget |
 //! | `connected` | gauge | none at all | 1 if the client has reached Kafka |
 //! | `connects_total` | counter | none at all | how often it did after it had not |

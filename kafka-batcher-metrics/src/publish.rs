@@ -103,9 +103,8 @@ impl Recorded {
             source.gauge(name, source.topic(&topic.topic)).set(value as f64);
         }
         for state in LaneState::ALL {
-            let lanes = topic.lanes.iter().filter(|lane| lane.state == state).count();
             let labels = and(source.topic(&topic.topic), "state", state.as_str());
-            source.gauge(names::LANES, labels).set(lanes as f64);
+            source.gauge(names::LANES, labels).set(topic.lanes_at(state) as f64);
         }
     }
 }
