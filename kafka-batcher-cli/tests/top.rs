@@ -35,8 +35,7 @@ fn without_a_terminal_it_prints_how_things_are_and_ends() {
         assert_eq!(lines[0], format!("kafka-batcher top  http://{}  every 0.1 s", running.address()));
         assert_eq!(lines[1], "Kafka    ● reached  connected once");
         let topic = lines.iter().find(|line| line.starts_with("flights ")).unwrap();
-        // The partitions', and that of events without one.
-        assert!(topic.contains("5 live"), "{ended:?}");
+        assert!(topic.contains("4 live"), "{ended:?}");
         assert!(ended.stdout.contains("\nFailed calls  none\n"), "{ended:?}");
         assert!(!ended.stdout.contains('\u{1b}'), "{ended:?}");
     }
@@ -157,7 +156,7 @@ fn in_a_terminal_it_is_live_heeds_keys_and_leaves_the_terminal_as_it_was() {
     let mut running = producing(&broker.bootstrap(), 3);
     let address = running.address();
     let terminal = Terminal::start(&["top", &address, "--interval", "0.1"], true);
-    terminal.shows("5 live");
+    terminal.shows("4 live");
     assert!(terminal.shown().contains("\u{1b}[38;5;2"), "colours");
     terminal.types("p");
     terminal.shows("paused");
