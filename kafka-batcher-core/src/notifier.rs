@@ -288,6 +288,22 @@ pub enum Trouble {
 }
 
 impl Trouble {
+    /// All there are, in their order.
+    pub const ALL: [Self; 12] = [
+        Self::Connect,
+        Self::Partitions,
+        Self::Produce,
+        Self::Store,
+        Self::Recover,
+        Self::Acknowledge,
+        Self::Reconcile,
+        Self::DeadLettered,
+        Self::DeadLetterTopic,
+        Self::DeadLetter,
+        Self::Panic,
+        Self::Loss,
+    ];
+
     /// Whether it lasts until a report says that it is over.
     #[must_use]
     pub const fn lasts(self) -> bool {
@@ -424,6 +440,12 @@ mod tests {
         report.topic = Some("flights".to_owned());
         (report.partition, report.events) = (Some(3), 1500);
         report
+    }
+
+    #[test]
+    fn all_troubles_are_there_each_at_its_place() {
+        let places = Trouble::ALL.map(|trouble| trouble as usize);
+        assert!(places.into_iter().eq(0..=Trouble::Loss as usize), "{places:?}");
     }
 
     #[test]

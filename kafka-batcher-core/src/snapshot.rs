@@ -1,5 +1,6 @@
 //! What a batcher is doing and holding, for dashboards and health checks.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -8,6 +9,7 @@ use async_trait::async_trait;
 use crate::collector::CollectorState;
 use crate::health::Obstacle;
 use crate::lane::{Lane, LaneStats, Link};
+use crate::notifier::Trouble;
 use crate::statistics::ClientStatistics;
 use crate::storage::{LaneId, StorageUsage};
 
@@ -45,6 +47,8 @@ pub struct Snapshot {
     pub durable: bool,
     /// Panics of code that is not the batcher's own, contained so far.
     pub panics: u64,
+    /// How often each trouble was reported; a report that one is over is not counted. Of a batcher, all of them are here.
+    pub reports: BTreeMap<Trouble, u64>,
     /// Reports that the error notifier was too slow for: they were dropped.
     pub dropped_reports: u64,
     /// Calls of telemetry that were dropped because it was too slow for them: figures that come from calls are too low then.
@@ -247,6 +251,7 @@ impl Snapshot {
             storage: None,
             durable: false,
             panics: 0,
+            reports: BTreeMap::new(),
             dropped_reports: 0,
             dropped_telemetry: 0,
         }

@@ -1,6 +1,6 @@
 //! Error notifiers, and the thread that calls one.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
@@ -152,6 +152,8 @@ pub(crate) struct Notify {
     reports: SyncSender<Report>,
     left: Arc<Left>,
     panics: Arc<AtomicU64>,
+    /// How often each trouble was reported.
+    reported: Arc<[AtomicU64; Trouble::ALL.len()]>,
 }
 
 /// What found no place in the queue.
@@ -186,7 +188,7 @@ impl Notify {
         std::thread::Builder::new()
             .name("kafka-batcher-notifier".to_owned())
             .spawn(move || caller.run(&waiting))?;
-        Ok(Self { reports, left, panics })
+        Ok(Self { reports, left, panics, reported: Arc::default() })
     }
 
     /// How many panics were contained.
@@ -199,6 +201,11 @@ impl Notify {
         self.panics.fetch_add(1, Relaxed);
     }
 
+    /// How often each trouble was reported.
+    pub(crate) fn reported(&self) -> BTreeMap<Trouble, u64> {
+        Trouble::ALL.into_iter().zip(self.reported.iter().map(|count| count.load(Relaxed))).collect()
+    }
+
     /// How many reports the notifier was too slow for.
     pub(crate) fn dropped(&self) -> u64 {
         self.left.dropped.load(Relaxed)
@@ -208,6 +215,9 @@ impl Notify {
         tracing::debug!(target: "kafka_batcher::report", %report, "reported");
         if report.what == What::Panicked {
             self.panicked();
+        }
+        if !matches!(report.what, What::Recovered(_)) {
+            self.reported[report.what.trouble() as usize].fetch_add(1, Relaxed);
         }
         self.pass(report);
     }

@@ -67,6 +67,7 @@ pub(crate) async fn snapshot(shared: &Shared, link: &watch::Receiver<Link>) -> S
         None
     });
     snapshot.panics = shared.notify.panics();
+    snapshot.reports = shared.notify.reported();
     snapshot.dropped_reports = shared.notify.dropped();
     snapshot.dropped_telemetry = shared.telemetry.as_ref().map_or(0, Telemeter::dropped);
     snapshot

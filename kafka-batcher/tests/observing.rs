@@ -5,7 +5,7 @@ mod support;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use kafka_batcher::{Durability, LaneState, Observe, TempStorage};
+use kafka_batcher::{Durability, LaneState, Observe, Snapshot, TempStorage, Trouble};
 use kafka_batcher_core::lane::Link;
 use kafka_batcher_testkit::scripted::{ScriptedProducer, ScriptedStorage, Step};
 use support::*;
@@ -107,12 +107,18 @@ async fn a_snapshot_tells_what_is_going_on() {
         (1, true, 1),
         "{health:?}"
     );
+    let reported = |snapshot: &Snapshot, trouble| snapshot.reports.get(&trouble).copied();
+    assert!(reported(&snapshot, Trouble::Produce) > Some(0), "{snapshot:?}");
+    assert_eq!(reported(&snapshot, Trouble::Loss), Some(0), "{snapshot:?}");
     kafka.set_up(true);
     until_async("it is replayed", || {
         let observer = observer.clone();
         async move { observer.snapshot().await.unwrap().topics[0].totals.delivered == 2 }
     })
     .await;
-    assert_eq!(batcher.snapshot().await.topics[0].totals.stored, 0);
+    let snapshot = batcher.snapshot().await;
+    let totals = snapshot.topics[0].totals;
+    assert_eq!(totals.stored, 0);
+    assert_eq!(reported(&snapshot, Trouble::Produce), Some(totals.failures), "that it is over is no failure");
     assert!(batcher.shutdown(ms(5000)).await.is_complete());
 }
