@@ -162,8 +162,24 @@ fn every_panel_says_what_it_shows_and_of_what() {
             assert_eq!(target["datasource"]["uid"], "${datasource}", "{title}");
             let expr = target["expr"].as_str().unwrap();
             let selectors = expr.matches('{').count();
-            assert_eq!(expr.matches(r#"instance=~"$instance""#).count(), selectors, "{title}: {expr}");
+            // `"$instance|"` takes what is of no instance, too.
+            assert_eq!(expr.matches(r#"instance=~"$instance"#).count(), selectors, "{title}: {expr}");
             assert!(!expr.contains("rate(") || expr.contains("[$__rate_interval]"), "{title}: {expr}");
+        }
+    }
+}
+
+/// The last value of a time range is that of a process that has ended meanwhile, too.
+#[test]
+fn panels_of_one_figure_say_how_it_is_now() {
+    let dashboard = dashboard();
+    let stats: Vec<_> = panels(&dashboard).iter().filter(|panel| panel["type"] == "stat").collect();
+    assert!(stats.len() > 5);
+    for panel in stats {
+        let title = &panel["title"];
+        assert!(panel["fieldConfig"]["defaults"]["noValue"].is_string(), "{title}: nothing for no value");
+        for target in panel["targets"].as_array().unwrap() {
+            assert_eq!((&target["instant"], &target["range"]), (&true.into(), &false.into()), "{title}");
         }
     }
 }
