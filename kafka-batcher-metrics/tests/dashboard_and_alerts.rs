@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
+use kafka_batcher_core::{ErrorKind, What};
 use kafka_batcher_metrics::{Options, Recorded};
 use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit};
 use serde_json::Value;
@@ -228,4 +229,48 @@ fn every_alert_is_tested_for_firing() {
     for alert in alerts().keys() {
         assert!(tests.contains(&format!("labels: '{{alertname=\"{alert}\"}}'")), "{alert}");
     }
+}
+
+/// What the log can say: the beginnings of reports, and a few lines whose source is looked at.
+fn log_texts() -> Vec<String> {
+    let kind = ErrorKind::Transient;
+    let reports = [
+        What::ConnectFailed(kind),
+        What::PartitionsUnknown(kind),
+        What::ProduceFailed(kind),
+        What::StoreFailed,
+        What::RecoverFailed,
+        What::AcknowledgeFailed,
+        What::ReconcileFailed(kind),
+        What::DeadLettered(kind),
+        What::DeadLetterTopicFailed(kind),
+        What::DeadLetterFailed,
+        What::Panicked,
+        What::Lost,
+    ];
+    let sources = [
+        ("shut down", "../kafka-batcher/src/batcher.rs"),
+        ("the collector's task", "../kafka-batcher/src/reactor.rs"),
+        ("the connection's task", "../kafka-batcher/src/manager.rs"),
+    ];
+    for (text, source) in sources {
+        assert!(read(source).contains(&format!("\"{text}")), "{source} does not say {text}");
+    }
+    reports.iter().map(What::to_string).chain(sources.map(|(text, _)| text.to_owned())).collect()
+}
+
+/// What is quoted in it and has several words is a command, a setting, or something that the log says.
+#[test]
+fn the_runbook_quotes_what_the_log_says() {
+    let runbook = read("../docs/runbook.md");
+    let is_input = |text: &str| {
+        ["kafka-batcher ", "spool ", "curl "].iter().any(|it| text.starts_with(it)) || text.contains(" = ")
+    };
+    let quoted: BTreeSet<_> =
+        runbook.split('`').skip(1).step_by(2).filter(|text| text.contains(' ') && !is_input(text)).collect();
+    assert!(quoted.len() > 5, "{quoted:?}");
+    let texts = log_texts();
+    let unknown: Vec<_> =
+        quoted.iter().filter(|quoted| !texts.iter().any(|text| text.starts_with(**quoted))).collect();
+    assert!(unknown.is_empty(), "nothing says {unknown:?}");
 }
