@@ -19,7 +19,8 @@ pub trait Observe: Send + Sync + fmt::Debug {
     /// How things are now; `None` when the batcher is gone. Takes the locks of all lanes of a topic for a moment, so that its figures belong together.
     async fn snapshot(&self) -> Option<Snapshot>;
 
-    /// Whether the batcher is there and would answer: what a liveness check asks. It must not wait for Kafka or storage.
+    /// Whether the batcher is there and would answer: what a liveness check asks. One that has ended is not there, even
+    /// while somebody holds a part of it; one that is shutting down is. It must not wait for Kafka or storage.
     async fn is_alive(&self) -> bool {
         self.snapshot().await.is_some()
     }

@@ -1,6 +1,7 @@
 //! The batcher: owner of everything, from the start to the report at the end.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use kafka_batcher_core::FlushReason;
@@ -187,6 +188,13 @@ fn tell(report: ShutdownReport, took: Duration) {
     if report.is_complete() { log!(info) } else { log!(warn) }
 }
 
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.manager.abort();
+        self.shared.ended.store(true, Ordering::Relaxed);
+    }
+}
+
 impl Running {
     fn stop_accepting(&self) {
         self.topics.iter().for_each(|topic| topic.stop_accepting());
@@ -221,6 +229,10 @@ impl Running {
             }
         }
         self.manager.abort();
+        if !self.manager.is_finished() {
+            // It says on its way out that the link is down.
+            drop((&mut self.manager).await);
+        }
         let close = contained_async(self.shared.producer.close(CLOSE_TIME));
         if !matches!(tokio::time::timeout(CLOSE_TIME * 2, close).await, Ok(Ok(()))) {
             tracing::warn!(target: SHUTDOWN, "the client did not end as it should");

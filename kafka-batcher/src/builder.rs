@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -194,6 +194,7 @@ impl Builder {
             topics: OnceLock::new(),
             connects: AtomicU64::new(0),
             connect_failures: AtomicU64::new(0),
+            ended: AtomicBool::new(false),
             instance,
         });
         let mut reactors = Vec::new();

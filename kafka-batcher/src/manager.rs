@@ -28,6 +28,12 @@ pub(crate) struct Manager {
     link: watch::Sender<Link>,
 }
 
+impl Drop for Manager {
+    fn drop(&mut self) {
+        self.link.send_replace(Link::Down);
+    }
+}
+
 impl Manager {
     pub(crate) fn new(
         shared: Arc<Shared>,

@@ -36,7 +36,11 @@ impl Observe for Observer {
     }
 
     async fn is_alive(&self) -> bool {
-        let Some(shared) = self.shared.upgrade() else { return false };
+        // An application that keeps a collector keeps that of a batcher that has ended.
+        let Some(shared) = self.shared.upgrade().filter(|shared| !shared.ended.load(Ordering::Relaxed))
+        else {
+            return false;
+        };
         // Somebody who holds one for ever keeps this from answering, as he keeps everything else.
         shared.topics().for_each(|topic| topic.cells().iter().for_each(|cell| drop(cell.shard.lock())));
         true

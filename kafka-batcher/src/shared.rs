@@ -1,7 +1,7 @@
 //! What all parts of one batcher share.
 
 use std::fmt;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
@@ -47,6 +47,8 @@ pub(crate) struct Shared {
     pub(crate) connects: AtomicU64,
     /// How often it could not.
     pub(crate) connect_failures: AtomicU64,
+    /// The shutdown is over, or was cut off by the end of the runtime.
+    pub(crate) ended: AtomicBool,
     /// Random for each batcher: names it in sequence headers.
     pub(crate) instance: [u8; 16],
 }

@@ -294,6 +294,11 @@ async fn from_the_moment_of_shutting_down_it_is_alive_and_not_ready() {
     assert_eq!(get(&server, "/healthz").await.0, "HTTP/1.1 200 OK");
     kafka.set_up(true);
     assert!(ending.await.unwrap().is_complete());
+    // The collector is still held.
+    assert_eq!(get(&server, "/healthz").await.0, "HTTP/1.1 503 Service Unavailable");
+    until_readiness(&server, false, Some("closed")).await;
+    assert_eq!(scrape(&server).await["kafka_batcher_connected"], 0.0);
+    drop(collector);
 }
 
 #[tokio::test]

@@ -122,3 +122,30 @@ async fn a_snapshot_tells_what_is_going_on() {
     assert_eq!(reported(&snapshot, Trouble::Produce), Some(totals.failures), "that it is over is no failure");
     assert!(batcher.shutdown(ms(5000)).await.is_complete());
 }
+
+#[tokio::test]
+async fn a_batcher_that_has_ended_is_neither_alive_nor_connected_whoever_holds_a_collector() {
+    for is_dropped in [false, true] {
+        let kafka = ScriptedProducer::new(TOPIC, 1);
+        let batcher = start(&kafka, topic());
+        let (collector, observer) = (batcher.collector(TOPIC).unwrap(), batcher.observer());
+        collector.add("0").await.unwrap();
+        collector.flush().await;
+        assert!(observer.is_alive().await && batcher.is_connected());
+        if is_dropped {
+            drop(batcher);
+            until_async("it has ended", || {
+                let observer = observer.clone();
+                async move { !observer.is_alive().await }
+            })
+            .await;
+        } else {
+            assert!(batcher.shutdown(ms(5000)).await.is_complete());
+            assert!(!observer.is_alive().await);
+        }
+        let snapshot = observer.snapshot().await.expect("the last figures stay");
+        let health = snapshot.health();
+        assert_eq!((snapshot.link, health.connected, health.is_ready()), (Link::Down, false, false));
+        assert_eq!(collector.stats().delivered, 1);
+    }
+}
