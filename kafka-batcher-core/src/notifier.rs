@@ -405,6 +405,10 @@ pub trait ErrorNotifier: Send + Sync {
     fn tick(&self) -> Option<Duration> {
         None
     }
+
+    /// A batcher has ended, and the process may end next: for whoever passes reports on later, or by another thread, to
+    /// do that now, and to wait for it, but not longer than this. Called from the same thread. Other reports may follow.
+    fn catch_up(&self, _timeout: Duration) {}
 }
 
 /// Tells nobody. The driver's default logs instead.
@@ -428,6 +432,10 @@ impl ErrorNotifier for std::sync::Arc<dyn ErrorNotifier> {
 
     fn tick(&self) -> Option<Duration> {
         (**self).tick()
+    }
+
+    fn catch_up(&self, timeout: Duration) {
+        (**self).catch_up(timeout);
     }
 }
 

@@ -25,7 +25,7 @@ use crate::topic::Topic;
 
 /// How long storage may take for what is left when the time to shut down is up.
 const STORE_TIME: Duration = Duration::from_secs(5);
-/// How long the client may take to end.
+/// How long the client may take to end, and then whoever is still being told of something.
 const CLOSE_TIME: Duration = Duration::from_secs(2);
 /// How long a batcher that is dropped without a shutdown goes on delivering, if the runtime lets it.
 const DROP_TIME: Duration = Duration::from_secs(5);
@@ -136,7 +136,8 @@ impl KafkaBatcher {
     ///
     /// With storage that survives the process it ends as soon as nothing is in memory only, and what is just being sent
     /// from storage has landed; with storage that does not, it goes on trying to deliver what is stored until the deadline.
-    /// It takes at most some 7 seconds longer than `deadline`, for storage and client. Producer and storage are let go
+    /// It takes at most some 10 seconds longer than `deadline`, for storage and client, and for telemetry and the error
+    /// notifier to be told of all that happened. Producer and storage are let go
     /// of when the collectors are dropped, too: storage that only one may have open can be opened anew then.
     ///
     /// **Cancellation:** dropping the future is as dropping the batcher.
@@ -237,9 +238,12 @@ impl Running {
         if !matches!(tokio::time::timeout(CLOSE_TIME * 2, close).await, Ok(Ok(()))) {
             tracing::warn!(target: SHUTDOWN, "the client did not end as it should");
         }
-        if let Some(telemeter) = &self.shared.telemetry {
-            telemeter.catch_up(CLOSE_TIME).await;
-        }
+        let telemetry = async {
+            if let Some(telemeter) = &self.shared.telemetry {
+                telemeter.catch_up(CLOSE_TIME).await;
+            }
+        };
+        tokio::join!(telemetry, self.shared.notify.catch_up(CLOSE_TIME));
         let stats = stats(&self.shared, &self.topics);
         let report = ShutdownReport {
             accepted: stats.accepted,

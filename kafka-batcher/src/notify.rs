@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, TrySendError, channel, sync_channel};
 use std::time::Duration;
 
 use kafka_batcher_core::{Digest, ErrorNotifier, Moment, Report, Trouble, What};
 use parking_lot::Mutex;
+use tokio::sync::oneshot;
 
 use crate::clock::Clock;
 use crate::contain::contained;
@@ -97,6 +98,11 @@ impl<N: ErrorNotifier> ErrorNotifier for RateLimited<N> {
         let own = self.digest.lock().poll_timeout().map(|at| at.since(self.clock.now()));
         own.into_iter().chain(self.notifier.tick()).min()
     }
+
+    fn catch_up(&self, timeout: Duration) {
+        self.pass(Digest::finish);
+        self.notifier.catch_up(timeout);
+    }
 }
 
 impl<N: ErrorNotifier> Drop for RateLimited<N> {
@@ -144,17 +150,43 @@ impl ErrorNotifier for FanOut {
     fn report(&self, report: &Report) {
         self.0.iter().for_each(|notify| notify.pass(report.clone()));
     }
+
+    fn catch_up(&self, timeout: Duration) {
+        let (done, all_done) = channel();
+        for notify in &self.0 {
+            let done = done.clone();
+            notify.when_told(timeout, move || {
+                done.send(()).ok();
+            });
+        }
+        drop(done);
+        let clock = Clock::new();
+        let start = clock.now();
+        // Until all have said so, or the time is up.
+        while all_done.recv_timeout(timeout.saturating_sub(clock.now().since(start))).is_ok() {}
+    }
 }
 
 /// Passes reports to the notifier's thread without ever waiting for it.
 #[derive(Clone, Debug)]
 pub(crate) struct Notify {
-    reports: SyncSender<Report>,
+    reports: SyncSender<Sent>,
+    marks: Sender<Mark>,
     left: Arc<Left>,
     panics: Arc<AtomicU64>,
     /// How often each trouble was reported.
     reported: Arc<[AtomicU64; Trouble::ALL.len()]>,
 }
+
+#[derive(Debug)]
+enum Sent {
+    Report(Report),
+    /// There is a mark.
+    Look,
+}
+
+/// To be called when all that was sent before is told; and how long the notifier may take to pass it on.
+type Mark = (Duration, Box<dyn FnOnce() + Send>);
 
 /// What found no place in the queue.
 #[derive(Debug, Default)]
@@ -174,12 +206,15 @@ fn place(report: &Report) -> Place {
 impl Notify {
     pub(crate) fn start(notifier: Arc<dyn ErrorNotifier>) -> std::io::Result<Self> {
         let (reports, waiting) = sync_channel(WAITING);
+        let (marks, marked) = channel();
         let left = Arc::new(Left::default());
         let panics = Arc::new(AtomicU64::new(0));
         let mut caller = Caller {
             notifier,
             left: Arc::clone(&left),
             panics: Arc::clone(&panics),
+            marked,
+            marks: Vec::new(),
             told: 0,
             complained: [None; 2],
             clock: Clock::new(),
@@ -188,7 +223,7 @@ impl Notify {
         std::thread::Builder::new()
             .name("kafka-batcher-notifier".to_owned())
             .spawn(move || caller.run(&waiting))?;
-        Ok(Self { reports, left, panics, reported: Arc::default() })
+        Ok(Self { reports, marks, left, panics, reported: Arc::default() })
     }
 
     /// How many panics were contained.
@@ -228,11 +263,28 @@ impl Notify {
         if !is_over && !over.is_empty() {
             over.remove(&place(&report)); // it is back
         }
-        match self.reports.try_send(report) {
-            Err(TrySendError::Full(report)) if is_over => drop(over.insert(place(&report))),
+        match self.reports.try_send(Sent::Report(report)) {
+            Err(TrySendError::Full(Sent::Report(report))) if is_over => drop(over.insert(place(&report))),
             Ok(()) => {}
             Err(_) => drop(self.left.dropped.fetch_add(1, Relaxed)),
         }
+    }
+
+    /// Waits until what was sent before is told, for so long at most.
+    pub(crate) async fn catch_up(&self, timeout: Duration) {
+        let (done, is_done) = oneshot::channel();
+        self.when_told(timeout, move || {
+            // Who no longer waits need not hear it.
+            done.send(()).ok();
+        });
+        // Whether it was in time is of no consequence.
+        drop(tokio::time::timeout(timeout, is_done).await);
+    }
+
+    fn when_told(&self, timeout: Duration, done: impl FnOnce() + Send + 'static) {
+        self.marks.send((timeout, Box::new(done))).ok();
+        // A thread with a full queue looks by itself.
+        self.reports.try_send(Sent::Look).ok();
     }
 }
 
@@ -241,6 +293,9 @@ struct Caller {
     notifier: Arc<dyn ErrorNotifier>,
     left: Arc<Left>,
     panics: Arc<AtomicU64>,
+    marked: Receiver<Mark>,
+    /// Those taken from there.
+    marks: Vec<Mark>,
     /// So many dropped reports were told of.
     told: u64,
     /// When something was said of it last: that it panicked, that it is slow.
@@ -249,19 +304,24 @@ struct Caller {
 }
 
 impl Caller {
-    fn run(&mut self, waiting: &Receiver<Report>) {
+    fn run(&mut self, waiting: &Receiver<Sent>) {
         loop {
             let wait = self.call(|notifier| notifier.tick()).flatten();
+            // Before the queue is found empty: what was sent before these is told then.
+            self.marks.extend(self.marked.try_iter());
             let next = match self.next(waiting) {
-                Some(report) => Ok(report),
-                None => match wait {
-                    Some(wait) => waiting.recv_timeout(wait),
-                    None => waiting.recv().map_err(|_| RecvTimeoutError::Disconnected),
-                },
+                Some(sent) => Ok(sent),
+                None => {
+                    self.all_is_told();
+                    match wait {
+                        Some(wait) => waiting.recv_timeout(wait),
+                        None => waiting.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                    }
+                }
             };
             match next {
-                Ok(report) => drop(self.call(|notifier| notifier.report(&report))),
-                Err(RecvTimeoutError::Timeout) => {}
+                Ok(Sent::Report(report)) => drop(self.call(|notifier| notifier.report(&report))),
+                Ok(Sent::Look) | Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
             self.complain_of_dropped(false);
@@ -269,15 +329,22 @@ impl Caller {
         self.complain_of_dropped(true);
     }
 
+    fn all_is_told(&mut self) {
+        for (timeout, done) in std::mem::take(&mut self.marks) {
+            self.call(|notifier| notifier.catch_up(timeout));
+            done();
+        }
+    }
+
     /// The next report that is there: from the queue, or, once that is empty, of what is over.
-    fn next(&self, waiting: &Receiver<Report>) -> Option<Report> {
+    fn next(&self, waiting: &Receiver<Sent>) -> Option<Sent> {
         // Whoever puts something into the queue holds this, too.
         let mut over = self.left.over.lock();
         waiting.try_recv().ok().or_else(|| {
             let (trouble, topic, partition) = over.pop_first()?;
             let mut report = Report::new(What::Recovered(trouble), "");
             (report.topic, report.partition) = (topic, partition);
-            Some(report)
+            Some(Sent::Report(report))
         })
     }
 

@@ -12,7 +12,7 @@ use kafka_batcher::{
 };
 use kafka_batcher_testkit::lines::Lines;
 use kafka_batcher_testkit::notifier_conformance;
-use kafka_batcher_testkit::scripted::ScriptedProducer;
+use kafka_batcher_testkit::scripted::{Call, ScriptedProducer, ScriptedStorage, StorageStep};
 use support::*;
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -182,6 +182,18 @@ fn what_is_limited_is_summed_up_by_itself_and_told_at_the_end() {
     (0..5).for_each(|partition| fan_out.report(&failed(partition)));
     drop(fan_out);
     assert_eq!((next(&told), next(&told).summary.unwrap().times), (failed(0), 4));
+
+    // At the end of a batcher it has caught up, and others may use it still.
+    let (tell, told) = channel();
+    let limited = RateLimited::new(move |report: &Report| tell.send(report.clone()).unwrap(), MINUTE);
+    let fan_out = FanOut::new().and(limited).unwrap();
+    for times in [4, 5] {
+        (0..5).for_each(|partition| fan_out.report(&failed(partition)));
+        fan_out.catch_up(MINUTE);
+        let told: Vec<Report> = told.try_iter().collect();
+        assert_eq!(told.last().unwrap().summary.unwrap().times, times);
+        assert_eq!(told.len() as u64 - 1, 5 - times, "{told:?}");
+    }
 }
 
 /// The default log, with an outage through the batcher.
@@ -217,4 +229,32 @@ async fn what_the_lanes_and_the_connection_report_ends_with_a_report_that_it_is_
         open
     };
     until("all of it is over", || open().is_empty()).await;
+}
+
+/// Whoever ends the process behind a shutdown ends it with the notifier's work done.
+#[tokio::test]
+async fn the_end_waits_until_the_notifier_knows_what_is_lost() {
+    for passes_on in [false, true] {
+        let (producer, disk) = (ScriptedProducer::new(TOPIC, 1), ScriptedStorage::durable());
+        producer.set_up(false);
+        disk.always(Call::Append, StorageStep::Fail);
+        let lost = Arc::new(AtomicU64::new(0));
+        let hears = Arc::clone(&lost);
+        let slow = move |report: &Report| {
+            if report.what == What::Lost {
+                std::thread::sleep(ms(200));
+                hears.fetch_add(report.events, SeqCst);
+            }
+        };
+        let builder = builder(&producer, config(topic().batch_size(1))).storage(disk);
+        let builder = if passes_on {
+            builder.notifier(FanOut::new().and(RateLimited::new(slow, MINUTE)).unwrap())
+        } else {
+            builder.notifier(slow)
+        };
+        let batcher = builder.build().unwrap();
+        batcher.collector(TOPIC).unwrap().add_events(numbers(0..3)).await.unwrap();
+        assert_eq!(batcher.shutdown(ms(50)).await.lost, 3);
+        assert_eq!(lost.load(SeqCst), 3, "{passes_on}");
+    }
 }

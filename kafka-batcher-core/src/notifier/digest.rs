@@ -116,10 +116,12 @@ impl Digest {
         news.map(|incident| incident.told + self.interval).min()
     }
 
-    /// What is still to be told, at once: nothing more is coming.
+    /// What is still to be told, at once: nothing more is coming for now.
     pub fn finish(&mut self, now: Moment) -> Option<Report> {
-        self.interval = Duration::ZERO;
-        self.poll(now)
+        let interval = std::mem::take(&mut self.interval);
+        let report = self.poll(now);
+        self.interval = interval;
+        report
     }
 
     /// What is over for an interval would be news.
