@@ -174,6 +174,10 @@ pub(crate) struct ListenArgs {
         requires = "listen"
     )]
     pub(crate) prefix: String,
+
+    /// One series a topic instead of one a partition, for topics with very many partitions
+    #[arg(long = "no-partition-labels", requires = "listen")]
+    pub(crate) no_partition_labels: bool,
 }
 
 /// Where events are kept so that they survive the end of the program.

@@ -23,7 +23,8 @@ impl Listen {
     /// Why it can't be had, or what is wrong with the options.
     pub(crate) fn bind(args: &ListenArgs, config: &KafkaConfig) -> Result<Option<Self>, String> {
         let Some(address) = &args.address else { return Ok(None) };
-        let exporter = Exporter::new(&Options::of(config).prefix(&args.prefix)).map_err(|e| e.to_string())?;
+        let options = Options::of(config).prefix(&args.prefix).partition_labels(!args.no_partition_labels);
+        let exporter = Exporter::new(&options).map_err(|e| e.to_string())?;
         let listener = TcpListener::bind(address.as_str())
             .map_err(|e| format!("can't listen at {address}: {e}; --listen takes HOST:PORT"))?;
         Ok(Some(Self { exporter, listener }))

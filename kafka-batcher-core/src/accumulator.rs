@@ -27,6 +27,10 @@ pub enum FlushReason {
 }
 
 impl FlushReason {
+    /// All there are.
+    pub const ALL: [Self; 7] =
+        [Self::Count, Self::Bytes, Self::Wait, Self::Flusher, Self::Manual, Self::Pressure, Self::Close];
+
     /// A word for logs and metric labels.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

@@ -174,6 +174,17 @@ pub enum ErrorKind {
 }
 
 impl ErrorKind {
+    /// All there are.
+    pub const ALL: [Self; 7] = [
+        Self::Transient,
+        Self::Permanent,
+        Self::Denied,
+        Self::TooLarge,
+        Self::UnknownTopic,
+        Self::Fatal,
+        Self::Expired,
+    ];
+
     /// A word for logs and metric labels.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

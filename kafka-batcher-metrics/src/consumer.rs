@@ -18,6 +18,7 @@ use crate::telemetry::{Batches, Recorded};
 /// ```
 #[derive(Clone)]
 pub struct Consumer {
+    recorded: Recorded,
     batches: Batches,
 }
 
@@ -31,7 +32,8 @@ impl Recorded {
     /// For batches that the application consumes from this partition.
     #[must_use]
     pub fn consumer(&self, topic: &str, partition: u32) -> Consumer {
-        Consumer { batches: Batches::new(&self.inner.source, "consumer", topic, Some(partition)) }
+        let batches = Batches::new(&self.inner.source, "consumer", topic, Some(partition));
+        Consumer { recorded: self.clone(), batches }
     }
 }
 
@@ -39,5 +41,6 @@ impl Consumer {
     /// A batch of so many events and bytes was worked on for so long.
     pub fn consumed(&self, events: u64, bytes: u64, took: Duration) {
         self.batches.record(events, bytes, took);
+        self.recorded.inner.upkeep.recorded();
     }
 }

@@ -53,17 +53,20 @@
 //! | `events_reconciled_total` | counter | | found in Kafka's log and not sent again |
 //! | `stored_bytes` | gauge | | bytes of the topic's batches in temporary storage |
 //! | `stored_oldest_seconds` | gauge | | how long the oldest of them has been there; 0 if there is none |
-//! | `lanes` | gauge | `state` | partitions whose lane is `starting`, `live`, `locked`, `replaying`; before they are known, one |
+//! | `lanes` | gauge | `state` | partitions whose lane is `starting`, `live`, `locked`, `replaying`; before they are known, one; and one more while something without a partition is stored |
+//! | `ready` | gauge | | 1 while new events are taken without being refused or held up; 0 when the batcher has ended |
 //! | `memory_bytes`, `memory_events`, `memory_max_bytes`, `memory_max_events` | gauge | none at all | the memory budget |
-//! | `connected` | gauge | none at all | 1 if the client has reached Kafka |
+//! | `connected` | gauge | none at all | 1 if the client has reached Kafka; 0 when the batcher has ended |
 //! | `connects_total` | counter | none at all | how often it did after it had not |
 //! | `connect_failures_total` | counter | none at all | how often it tried and could not |
 //! | `storage_up` | gauge | none at all | 1 if temporary storage answers and no lane waits because it fails |
+//! | `storage_full` | gauge | none at all | 1 while a lane waits because it is full: its quota, or the disk |
 //! | `storage_used_bytes`, `storage_quota_bytes`, `storage_oldest_seconds` | gauge | none at all | what it holds |
 //! | `storage_lost_events_total` | counter | none at all | lost in it through damage |
 //! | `storage_lost_dead_letters_total` | counter | none at all | lost in the same way |
 //! | `storage_salvaged_records_total` | counter | none at all | batches and dead letters saved out of what was damaged |
 //! | `panics_total` | counter | none at all | panics of code that is not the batcher's, contained |
+//! | `reports_total` | counter | `trouble` | reports to the error notifier: what fails without being counted above shows here, such as the dead-letter topic or a search of Kafka's log |
 //! | `reports_dropped_total` | counter | none at all | reports for which the error notifier was too slow |
 //! | `telemetry_dropped_total` | counter | none at all | calls of telemetry for which the recorder was too slow; should be 0 |
 //! | `client_queued_messages`, `client_queued_bytes` | gauge | none at all | what the client has and is not answered yet |
@@ -75,8 +78,12 @@
 //! (or by [`Recorded::publish`]), so that they add up in every scrape:
 //! `accepted + found = delivered + dead_lettered + lost + stored + in_memory`.
 //!
-//! **Cardinality**: the histograms with `partition` have a series a topic and partition and bucket; switch that label off with
-//! [`Options::partition_labels`]. All others grow with the number of topics only.
+//! **Cardinality**: the histograms with `partition` have 35 series a partition; switch that label off with
+//! [`Options::partition_labels`]. All others grow with the number of topics, some 110 series each, and of brokers, 21 each. Counters of
+//! a topic begin at 0 for each of the labels' values, so that `rate` sees the first event. Labels' values are words of the library, but for
+//! the names of topics and their aliases.
+//!
+//! While storage does not answer, `storage_…` and `stored_…` are those of its last answer; brokers of which the client has heard once stay.
 //!
 //! Those that begin with `client_` are librdkafka's own statistics and there with that backend only; `broker` is the broker's number.
 //!

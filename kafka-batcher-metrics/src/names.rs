@@ -35,6 +35,7 @@ pub(crate) const RECONCILED: &str = "events_reconciled_total";
 pub(crate) const STORED_BYTES: &str = "stored_bytes";
 pub(crate) const STORED_OLDEST: &str = "stored_oldest_seconds";
 pub(crate) const LANES: &str = "lanes";
+pub(crate) const READY: &str = "ready";
 
 pub(crate) const MEMORY_BYTES: &str = "memory_bytes";
 pub(crate) const MEMORY_EVENTS: &str = "memory_events";
@@ -44,6 +45,7 @@ pub(crate) const CONNECTED: &str = "connected";
 pub(crate) const CONNECTS: &str = "connects_total";
 pub(crate) const CONNECT_FAILURES: &str = "connect_failures_total";
 pub(crate) const STORAGE_UP: &str = "storage_up";
+pub(crate) const STORAGE_FULL: &str = "storage_full";
 pub(crate) const STORAGE_USED: &str = "storage_used_bytes";
 pub(crate) const STORAGE_QUOTA: &str = "storage_quota_bytes";
 pub(crate) const STORAGE_OLDEST: &str = "storage_oldest_seconds";
@@ -51,6 +53,7 @@ pub(crate) const STORAGE_LOST: &str = "storage_lost_events_total";
 pub(crate) const STORAGE_LOST_DEAD: &str = "storage_lost_dead_letters_total";
 pub(crate) const STORAGE_SALVAGED: &str = "storage_salvaged_records_total";
 pub(crate) const PANICS: &str = "panics_total";
+pub(crate) const REPORTS: &str = "reports_total";
 pub(crate) const REPORTS_DROPPED: &str = "reports_dropped_total";
 pub(crate) const TELEMETRY_DROPPED: &str = "telemetry_dropped_total";
 
@@ -68,6 +71,21 @@ pub(crate) const BROKER_DISCONNECTS: &str = "client_broker_disconnects_total";
 pub(crate) const BROKER_ROUND_TRIP: &str = "client_broker_rtt_seconds";
 pub(crate) const BROKER_THROTTLE: &str = "client_broker_throttle_seconds";
 pub(crate) const BROKER_QUEUE: &str = "client_broker_queue_seconds";
+
+/// Why events are handed back: the words of `AddErrorKind`.
+pub(crate) const REJECTIONS: [&str; 11] = [
+    "memory_full",
+    "too_large",
+    "encode",
+    "route",
+    "panicked",
+    "not_ready",
+    "unavailable",
+    "storage_full",
+    "needs_journal",
+    "journal",
+    "closed",
+];
 
 enum Kind {
     Counter,
@@ -110,6 +128,7 @@ const TABLE: &[(&str, Kind, Unit, &str)] = &[
     (STORED_BYTES, Gauge, Unit::Bytes, "Bytes of batches in temporary storage"),
     (STORED_OLDEST, Gauge, Unit::Seconds, "How long the oldest stored batch of the topic has been stored"),
     (LANES, Gauge, Unit::Count, "Lanes by what they are at"),
+    (READY, Gauge, Unit::Count, "Whether new events are taken without being refused or held up"),
     (MEMORY_BYTES, Gauge, Unit::Bytes, "Bytes of the memory budget that are taken"),
     (MEMORY_EVENTS, Gauge, Unit::Count, "Events of the memory budget that are taken"),
     (MEMORY_MAX_BYTES, Gauge, Unit::Bytes, "The memory budget"),
@@ -118,6 +137,7 @@ const TABLE: &[(&str, Kind, Unit, &str)] = &[
     (CONNECTS, Counter, Unit::Count, "How often the client reached Kafka after it had not"),
     (CONNECT_FAILURES, Counter, Unit::Count, "How often the client tried to reach Kafka and could not"),
     (STORAGE_UP, Gauge, Unit::Count, "Whether temporary storage answers, and no lane waits because it fails"),
+    (STORAGE_FULL, Gauge, Unit::Count, "Whether a lane waits because temporary storage is full: its quota, or the disk"),
     (STORAGE_USED, Gauge, Unit::Bytes, "What temporary storage takes"),
     (STORAGE_QUOTA, Gauge, Unit::Bytes, "What temporary storage may take"),
     (STORAGE_OLDEST, Gauge, Unit::Seconds, "How long the oldest stored batch has been stored"),
@@ -125,6 +145,7 @@ const TABLE: &[(&str, Kind, Unit, &str)] = &[
     (STORAGE_LOST_DEAD, Counter, Unit::Count, "Stored dead letters that are lost through damage"),
     (STORAGE_SALVAGED, Counter, Unit::Count, "Stored batches and dead letters saved out of what is damaged"),
     (PANICS, Counter, Unit::Count, "Panics of code that is not the batcher's, contained"),
+    (REPORTS, Counter, Unit::Count, "Reports to the error notifier, by what they are about"),
     (REPORTS_DROPPED, Counter, Unit::Count, "Reports dropped because the error notifier was too slow"),
     (TELEMETRY_DROPPED, Counter, Unit::Count, "Calls of telemetry dropped because the recorder was too slow"),
     (CLIENT_MESSAGES, Gauge, Unit::Count, "Records that the client has and that are not answered yet"),

@@ -120,8 +120,10 @@ mod buckets {
     pub(crate) const BYTES: &[f64] = &[1e3, 2e3, 5e3, 1e4, 2e4, 5e4, 1e5];
     pub(crate) const MESSAGES: &[f64] = &[1.0, 5.0, 10.0, 15.0, 20.0, 30.0, 40.0, 50.0, 100.0];
     /// From a healthy cluster to one that is hardly alive.
-    pub(crate) const LATENCY_SECONDS: &[f64] =
-        &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
+    pub(crate) const LATENCY_SECONDS: &[f64] = &[
+        0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0,
+        300.0,
+    ];
     /// From a page cache to a disk that is hardly alive.
     pub(crate) const STORAGE_SECONDS: &[f64] =
         &[0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0];

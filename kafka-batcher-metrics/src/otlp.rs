@@ -83,8 +83,9 @@ impl Exporter {
 
     /// Publishes a snapshot of the observed batcher now: before the meter's provider is shut down, for example.
     pub async fn refresh(&self, observer: &dyn Observe) {
-        if let Some(snapshot) = observer.snapshot().await {
-            self.publish(&snapshot);
+        match observer.snapshot().await {
+            Some(snapshot) => self.publish(&snapshot),
+            None => self.recorded.publish_end(),
         }
     }
 

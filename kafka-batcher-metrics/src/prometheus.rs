@@ -58,7 +58,9 @@ impl Exporter {
         }
         let recorder = builder.build_recorder();
         let handle = recorder.handle();
-        Ok(Self { recorded: Recorded::with_recorder(recorder, options)?, handle, scrape: Arc::default() })
+        let upkept = handle.clone();
+        let recorded = Recorded::with_upkeep(recorder, options, move || upkept.run_upkeep())?;
+        Ok(Self { recorded, handle, scrape: Arc::default() })
     }
 
     /// What records into it: for `Builder::telemetry`, and for [consumers](Recorded::consumer).
@@ -70,8 +72,9 @@ impl Exporter {
     /// The metrics now, in Prometheus' text format; all that come from a snapshot come from the same one.
     pub async fn render(&self, observer: &dyn Observe) -> String {
         let _one_at_a_time = self.scrape.lock().await;
-        if let Some(snapshot) = observer.snapshot().await {
-            self.recorded.publish(&snapshot);
+        match observer.snapshot().await {
+            Some(snapshot) => self.recorded.publish(&snapshot),
+            None => self.recorded.publish_end(),
         }
         self.handle.run_upkeep();
         let options = &self.recorded.inner.source.options;

@@ -1,8 +1,10 @@
 //! Setting metrics from a snapshot.
 
-use kafka_batcher_core::Snapshot;
+use std::sync::Arc;
+
+use kafka_batcher_core::health::Obstacle;
 use kafka_batcher_core::lane::Link;
-use kafka_batcher_core::snapshot::{LaneState, TopicSnapshot};
+use kafka_batcher_core::snapshot::{LaneSnapshot, LaneState, Snapshot, TopicSnapshot};
 use kafka_batcher_core::statistics::BrokerStatistics;
 use metrics::Label;
 
@@ -14,10 +16,17 @@ impl Recorded {
     /// Sets the counters and gauges that come from snapshots. The Prometheus endpoint does that before each scrape; with
     /// another exporter call it as often as that collects.
     pub fn publish(&self, snapshot: &Snapshot) {
-        for topic in snapshot.topics.iter().filter(|topic| topic.telemetry) {
-            self.publish_topic(topic);
-        }
         let source = &self.inner.source;
+        let health = snapshot.health();
+        for (topic, health) in snapshot.topics.iter().zip(&health.topics).filter(|(topic, _)| topic.telemetry)
+        {
+            if self.inner.topics.lock().insert(Arc::clone(&topic.topic)) {
+                self.begin(&topic.topic);
+            }
+            self.publish_topic(topic);
+            let ready = f64::from(u8::from(health.obstacle.is_none()));
+            source.gauge(names::READY, source.topic(&topic.topic)).set(ready);
+        }
         let gauge = |name, value: f64| source.gauge(name, Vec::new()).set(value);
         let counter = |name, value| source.counter(name, Vec::new()).absolute(value);
         let memory = &snapshot.memory;
@@ -29,9 +38,16 @@ impl Recorded {
         counter(names::CONNECTS, snapshot.connects);
         counter(names::CONNECT_FAILURES, snapshot.connect_failures);
         counter(names::PANICS, snapshot.panics);
+        for (trouble, times) in &snapshot.reports {
+            let labels = and(Vec::new(), "trouble", trouble.as_str());
+            source.counter(names::REPORTS, labels).absolute(*times);
+        }
         counter(names::REPORTS_DROPPED, snapshot.dropped_reports);
         counter(names::TELEMETRY_DROPPED, snapshot.dropped_telemetry);
         gauge(names::STORAGE_UP, f64::from(u8::from(snapshot.storage_is_up())));
+        let is_full = |lane: &LaneSnapshot| lane.obstacle == Some(Obstacle::StorageFull);
+        let full = snapshot.topics.iter().any(|topic| topic.lanes.iter().any(is_full));
+        gauge(names::STORAGE_FULL, f64::from(u8::from(full)));
         if let Some(usage) = &snapshot.storage {
             gauge(names::STORAGE_USED, usage.used as f64);
             if let Some(quota) = usage.quota {
@@ -52,6 +68,19 @@ impl Recorded {
             gauge(names::CLIENT_MESSAGES, client.queued_messages as f64);
             gauge(names::CLIENT_BYTES, client.queued_bytes as f64);
             client.brokers.iter().for_each(|broker| self.publish_broker(broker));
+        }
+    }
+
+    /// Says of a batcher that is gone, for those who go on asking: it is not connected, and takes nothing.
+    #[cfg(any(feature = "prometheus", feature = "opentelemetry"))]
+    pub(crate) fn publish_end(&self) {
+        let source = &self.inner.source;
+        let topics = self.inner.topics.lock();
+        for topic in &*topics {
+            source.gauge(names::READY, source.topic(topic)).set(0.0);
+        }
+        if !topics.is_empty() {
+            source.gauge(names::CONNECTED, Vec::new()).set(0.0);
         }
     }
 

@@ -39,11 +39,12 @@ pub(crate) fn text(health: Option<&Health>) -> String {
 }
 
 fn storage(storage: &StorageHealth) -> String {
-    if !storage.up {
+    if !storage.up && storage.quota.is_none() {
         return "fails or does not answer".to_owned();
     }
+    let fails = if storage.up { "" } else { "fails, " };
     let survives = if storage.durable { "survives the process" } else { "in memory" };
-    let mut text = format!("{survives}, {} events, {} bytes", storage.events, storage.bytes);
+    let mut text = format!("{fails}{survives}, {} events, {} bytes", storage.events, storage.bytes);
     if let Some(quota) = storage.quota {
         text.push_str(&format!(" of {quota}"));
     }

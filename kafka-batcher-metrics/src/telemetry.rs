@@ -1,14 +1,15 @@
 //! The core's [`Telemetry`] over the `metrics` facade.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::hash::Hash;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
 use kafka_batcher_core::{ErrorKind, FlushReason, LaneId, StorageCall, Telemetry};
 use metrics::{Counter, Histogram, Recorder};
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use rapidhash::fast::RandomState;
 
 use crate::labels::{Source, and};
@@ -25,9 +26,29 @@ pub struct Recorded {
 
 pub(crate) struct Inner {
     pub(crate) source: Source,
+    pub(crate) upkeep: Upkeep,
+    /// Of which a snapshot was published.
+    pub(crate) topics: Mutex<BTreeSet<Arc<str>>>,
     lanes: Kept<LaneId, Lane>,
     counters: Kept<(&'static str, Arc<str>, &'static str), Counter>,
     calls: Kept<(StorageCall, bool), Histogram>,
+}
+
+/// What a recorder wants done once in a while, however rarely somebody reads it: it may keep every observation until then.
+pub(crate) struct Upkeep {
+    work: Box<dyn Fn() + Send + Sync>,
+    calls: AtomicU32,
+}
+
+impl Upkeep {
+    /// Calls that record some observations between two upkeeps.
+    const EVERY: u32 = 4096;
+
+    pub(crate) fn recorded(&self) {
+        if self.calls.fetch_add(1, Relaxed) % Self::EVERY == Self::EVERY - 1 {
+            (self.work)();
+        }
+    }
 }
 
 impl fmt::Debug for Recorded {
@@ -99,12 +120,13 @@ impl Lane {
 }
 
 impl Recorded {
-    /// Records with the application's global recorder, which may be installed later.
+    /// Records with the application's global recorder, which has to be installed before: what is recorded without one goes
+    /// nowhere, then and later.
     ///
     /// # Errors
     /// [`OptionsError`] names the option that makes no sense.
     pub fn global(options: &Options) -> Result<Self, OptionsError> {
-        Self::new(None, options)
+        Self::new(None, options, || ())
     }
 
     /// Records with this recorder.
@@ -115,18 +137,52 @@ impl Recorded {
         recorder: impl Recorder + Send + Sync + 'static,
         options: &Options,
     ) -> Result<Self, OptionsError> {
-        Self::new(Some(Arc::new(recorder)), options)
+        Self::with_upkeep(recorder, options, || ())
+    }
+
+    /// Records with this recorder, and does this work for it once in a while.
+    pub(crate) fn with_upkeep(
+        recorder: impl Recorder + Send + Sync + 'static,
+        options: &Options,
+        work: impl Fn() + Send + Sync + 'static,
+    ) -> Result<Self, OptionsError> {
+        Self::new(Some(Arc::new(recorder)), options, work)
     }
 
     fn new(
         recorder: Option<Arc<dyn Recorder + Send + Sync>>,
         options: &Options,
+        work: impl Fn() + Send + Sync + 'static,
     ) -> Result<Self, OptionsError> {
         options.check()?;
         let source = Source::new(recorder, options.clone());
         source.with(|recorder| names::describe(recorder, options));
-        let inner = Inner { source, lanes: Kept::new(), counters: Kept::new(), calls: Kept::new() };
+        let inner = Inner {
+            source,
+            upkeep: Upkeep { work: Box::new(work), calls: AtomicU32::new(0) },
+            topics: Mutex::default(),
+            lanes: Kept::new(),
+            counters: Kept::new(),
+            calls: Kept::new(),
+        };
         Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// A counter that begins with its first value hides that one from `rate`: those of a topic whose labels are known
+    /// begin at 0.
+    pub(crate) fn begin(&self, topic: &Arc<str>) {
+        let zero = |name, label, value| self.count(name, topic, Some((label, value)), 0);
+        FlushReason::ALL.iter().for_each(|reason| zero(names::BATCHES, "reason", reason.as_str()));
+        names::REJECTIONS.iter().for_each(|reason| zero(names::REJECTED, "reason", reason));
+        for kind in ErrorKind::ALL.iter().filter(|kind| **kind != ErrorKind::Expired) {
+            zero(names::FAILURES, "kind", kind.as_str());
+            zero(names::FAILED_EVENTS, "kind", kind.as_str());
+        }
+        for kind in [ErrorKind::Permanent, ErrorKind::TooLarge, ErrorKind::Expired] {
+            zero(names::DEAD_LETTERS, "kind", kind.as_str());
+        }
+        ["max_batch_bytesize", "kafka"].iter().for_each(|limit| zero(names::OVERSIZED, "limit", limit));
+        self.count(names::SPILLED, topic, None, 0);
     }
 
     /// Counts something of a topic, with one more label or none.
@@ -163,6 +219,7 @@ impl Telemetry for Recorded {
                 kept.latency.record(queued.saturating_add(took).as_secs_f64());
             }
         });
+        self.inner.upkeep.recorded();
     }
 
     fn produce_failed(&self, lane: &LaneId, events: u32, kind: ErrorKind, _took: Duration) {
@@ -183,6 +240,7 @@ impl Telemetry for Recorded {
             ((call, ok), source.histogram(names::STORAGE_CALL, labels))
         };
         self.inner.calls.with(&(call, ok), make, |histogram| histogram.record(took.as_secs_f64()));
+        self.inner.upkeep.recorded();
     }
 
     fn rejected(&self, topic: &str, reason: &'static str, events: u64) {
@@ -198,5 +256,30 @@ impl Telemetry for Recorded {
         if kind == ErrorKind::TooLarge {
             self.count(names::OVERSIZED, &lane.topic, Some(("limit", "kafka")), 1);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use metrics::NoopRecorder;
+
+    use super::*;
+
+    #[test]
+    fn who_is_never_read_is_kept_up_all_the_same() {
+        let times = Arc::new(AtomicU32::new(0));
+        let count = Arc::clone(&times);
+        let work = move || {
+            count.fetch_add(1, Relaxed);
+        };
+        let recorded = Recorded::with_upkeep(NoopRecorder, &Options::default(), work).unwrap();
+        let (lane, ms) = (LaneId::partition("t", 0), Duration::from_millis(1));
+        let consumer = recorded.consumer("t", 0);
+        for _ in 0..Upkeep::EVERY {
+            recorded.delivered(&lane, 1, 100, ms, None);
+            recorded.storage_called(StorageCall::Append, ms, true);
+            consumer.consumed(1, 100, ms);
+        }
+        assert_eq!(times.load(Relaxed), 3);
     }
 }

@@ -199,11 +199,15 @@ async fn health_is_told_and_other_paths_are_not_there() {
     assert!(lines[2].starts_with("storage: in memory, 0 events, 0 bytes"), "{body}");
     assert_eq!(lines[3..], ["t: ready, 0 lanes locked, 0 replaying, 0 events stored"]);
     assert_eq!(get(&server, "/secrets").await.0, "HTTP/1.1 404 Not Found");
+    assert_eq!(scrape(&server).await["kafka_batcher_connected"], 1.0);
     assert!(batcher.shutdown(Duration::from_secs(5)).await.is_complete());
     for path in ["/healthz", "/readyz", "/readyz?format=json"] {
         assert_eq!(get(&server, path).await.0, "HTTP/1.1 503 Service Unavailable", "{path}");
     }
-    assert_eq!(get(&server, "/metrics").await.0, "HTTP/1.1 200 OK", "the last figures stay");
+    let last = scrape(&server).await;
+    let of_topic = |name: &str| last[&format!(r#"kafka_batcher_{name}{{topic="t",topic_alias="t"}}"#)];
+    assert_eq!((of_topic("events_delivered_total"), of_topic("ready")), (1.0, 0.0), "the last figures stay");
+    assert_eq!(last["kafka_batcher_connected"], 0.0);
 }
 
 /// Ready or not, and the obstacle of the only topic, from the JSON.
@@ -268,11 +272,18 @@ async fn storage_that_takes_nothing_or_says_nothing_makes_unready_whoever_needs_
         let adding = tokio::spawn(async move { collector.add("b").await.map_err(|error| error.kind) });
         until_readiness(&server, false, Some(obstacle)).await;
         // Being full is no failure of storage.
-        let up = f64::from(u8::from(matches!(step, StorageStep::Full)));
-        assert_eq!(scrape(&server).await["kafka_batcher_storage_up"], up, "{obstacle}");
+        let full = f64::from(u8::from(matches!(step, StorageStep::Full)));
+        let ready = r#"kafka_batcher_ready{topic="t",topic_alias="t"}"#;
+        let figures = scrape(&server).await;
+        let figures =
+            ["kafka_batcher_storage_up", "kafka_batcher_storage_full", ready].map(|name| figures[name]);
+        assert_eq!(figures, [full, full, 0.0], "{obstacle}");
         disk.always(Call::Append, StorageStep::Pass);
         until_readiness(&server, true, None).await;
-        assert_eq!(scrape(&server).await["kafka_batcher_storage_up"], 1.0, "after {obstacle}");
+        let figures = scrape(&server).await;
+        let figures =
+            ["kafka_batcher_storage_up", "kafka_batcher_storage_full", ready].map(|name| figures[name]);
+        assert_eq!(figures, [1.0, 0.0, 1.0], "after {obstacle}");
         adding.await.unwrap().unwrap();
     }
     disk.always(Call::Lanes, StorageStep::Hang);

@@ -91,9 +91,9 @@ pub struct Timing {
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct MetricOpts {
-    /// Upper bounds of the producer's histograms; `None` for the defaults.
+    /// Upper bounds of the buckets of `producer_duration_seconds`, in seconds; `None` for the defaults.
     pub producer_buckets: Option<Vec<f64>>,
-    /// Upper bounds of the consumer's histograms; `None` for the defaults.
+    /// Upper bounds of the buckets of `consumer_duration_seconds`, in seconds; `None` for the defaults.
     pub consumer_buckets: Option<Vec<f64>>,
 }
 

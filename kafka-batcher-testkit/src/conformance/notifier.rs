@@ -2,10 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use kafka_batcher_core::{ErrorNotifier, Report, Summary, What};
+use kafka_batcher_core::{ErrorKind, ErrorNotifier, Next, Report, Summary, What};
 
 use super::Outcome;
-use super::telemetry::KINDS;
 
 /// One of each.
 fn reports() -> Vec<Report> {
@@ -17,7 +16,7 @@ fn reports() -> Vec<Report> {
         What::Panicked,
         What::Lost,
     ];
-    for kind in KINDS {
+    for kind in ErrorKind::ALL {
         what.extend([
             What::ConnectFailed(kind),
             What::PartitionsUnknown(kind),
@@ -46,6 +45,11 @@ fn reports() -> Vec<Report> {
         report.summary = Some(summary);
         report
     }));
+    for next in [Next::LeftInStorage, Next::ToFallback, Next::HandedBack] {
+        let mut report = full(What::StoreFailed);
+        report.next = next;
+        reports.push(report);
+    }
     let mut extreme = Report::new(What::Lost, "x".repeat(100_000));
     extreme.topic = Some("x".repeat(249));
     (extreme.partition, extreme.events) = (Some(u32::MAX), u64::MAX);

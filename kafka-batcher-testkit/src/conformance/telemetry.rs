@@ -6,29 +6,9 @@ use kafka_batcher_core::{ErrorKind, FlushReason, LaneId, StorageCall, Telemetry}
 
 use super::Outcome;
 
-const REASONS: [FlushReason; 7] = [
-    FlushReason::Count,
-    FlushReason::Bytes,
-    FlushReason::Wait,
-    FlushReason::Flusher,
-    FlushReason::Manual,
-    FlushReason::Pressure,
-    FlushReason::Close,
-];
-
-/// Every kind of error there is.
-pub(super) const KINDS: [ErrorKind; 6] = [
-    ErrorKind::Transient,
-    ErrorKind::Permanent,
-    ErrorKind::Denied,
-    ErrorKind::TooLarge,
-    ErrorKind::UnknownTopic,
-    ErrorKind::Fatal,
-];
-
 /// Everything that can be observed, of one lane.
 fn observe_all(telemetry: &dyn Telemetry, lane: &LaneId, events: u32, bytes: usize, took: Duration) {
-    for reason in REASONS {
+    for reason in FlushReason::ALL {
         telemetry.batch_sealed(lane, events, bytes, reason);
     }
     telemetry.delivered(lane, events, bytes, took, None);
@@ -39,7 +19,7 @@ fn observe_all(telemetry: &dyn Telemetry, lane: &LaneId, events: u32, bytes: usi
         telemetry.storage_called(call, took, false);
     }
     telemetry.rejected(&lane.topic, "memory_full", u64::from(events));
-    for kind in KINDS {
+    for kind in ErrorKind::ALL {
         telemetry.produce_failed(lane, events, kind, took);
         telemetry.dead_lettered(lane, kind);
     }
