@@ -139,12 +139,14 @@ impl Snapshot {
 
 impl TopicSnapshot {
     fn health(&self, storage: Option<&StorageUsage>) -> TopicHealth {
-        let silent = (self.journal && storage.is_none()).then_some(Obstacle::StorageFailed);
+        let (locked, replaying) = (self.lanes_at(LaneState::Locked), self.lanes_at(LaneState::Replaying));
+        let is_needed = self.journal || locked + replaying > 0;
+        let silent = (is_needed && storage.is_none()).then_some(Obstacle::StorageFailed);
         TopicHealth {
             topic: Arc::clone(&self.topic),
             state: self.state,
-            locked: self.lanes_at(LaneState::Locked),
-            replaying: self.lanes_at(LaneState::Replaying),
+            locked,
+            replaying,
             stored: self.totals.stored,
             obstacle: self.obstacle.or(silent),
         }
@@ -181,6 +183,12 @@ mod tests {
     fn storage_that_does_not_answer_is_an_obstacle_to_what_goes_through_it() {
         let obstacle = |journal| snapshot(journal, None).health().topics[0].obstacle;
         assert_eq!((obstacle(true), obstacle(false)), (Some(Obstacle::StorageFailed), None));
+        for state in LaneState::ALL {
+            let mut topic = snapshot(false, None).topics.remove(0);
+            topic.lanes.push(LaneSnapshot { state, ..lane(Some(0)) });
+            let needs = matches!(state, LaneState::Locked | LaneState::Replaying);
+            assert_eq!(topic.health(None).obstacle.is_some(), needs, "{state:?}");
+        }
         let mut up = snapshot(true, None);
         let quota = Some(9);
         up.storage = Some(StorageUsage { used: 5, quota, ..StorageUsage::default() });

@@ -12,6 +12,7 @@ use crate::lane::{Lane, LaneStats, Link};
 use crate::notifier::Trouble;
 use crate::statistics::ClientStatistics;
 use crate::storage::{LaneId, StorageUsage};
+use crate::time::Moment;
 
 /// Gives snapshots of a batcher.
 #[async_trait]
@@ -195,13 +196,19 @@ pub struct LaneSnapshot {
 }
 
 impl LaneSnapshot {
-    /// A lane as it is now.
+    /// A lane as it is now, but for what takes the time to know: that storage has not answered for long.
     #[must_use]
     pub fn of(lane: &Lane) -> Self {
+        Self::at(lane, Moment::ZERO)
+    }
+
+    /// A lane as it is at this moment.
+    #[must_use]
+    pub fn at(lane: &Lane, now: Moment) -> Self {
         Self {
             id: lane.id().clone(),
             state: lane.state(),
-            obstacle: lane.obstacle(),
+            obstacle: lane.obstacle(now),
             stats: lane.stats(),
             handed_on: lane.handed_on(),
         }

@@ -5,11 +5,11 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use kafka_batcher_core::Obstacle;
 use kafka_batcher_core::config::Durability;
 use kafka_batcher_core::lane::{Lane, Link};
 use kafka_batcher_core::shard::Shard;
 use kafka_batcher_core::snapshot::{LaneSnapshot, Memory, Observe, Snapshot, TopicSnapshot};
+use kafka_batcher_core::{Moment, Obstacle};
 use parking_lot::MutexGuard;
 use tokio::sync::watch;
 
@@ -83,15 +83,16 @@ fn topic_snapshot(topic: &Topic) -> TopicSnapshot {
         let cells = topic.cells();
         // In this order only, and nobody else holds two of them.
         let shards: Vec<_> = cells.iter().map(|cell| cell.shard.lock()).collect();
+        let now = topic.shared.clock.now();
         let routed = topic.routed.load(Ordering::Relaxed);
         if cells.len() != topic.cells().len() {
             continue; // the topic has just got more lanes
         }
         let lanes: Vec<LaneSnapshot> =
-            shards.iter().flat_map(|shard| shard.lanes()).map(LaneSnapshot::of).collect();
+            shards.iter().flat_map(|shard| shard.lanes()).map(|lane| LaneSnapshot::at(lane, now)).collect();
         let locked = shards.iter().skip(1).flat_map(|shard| shard.lanes()).any(Lane::is_locked);
         let state = topic.state.lock()[usize::from(locked)];
-        let obstacle = obstacle(topic, &shards);
+        let obstacle = obstacle(topic, &shards, now);
         let name = Arc::clone(&topic.config.topic_name);
         let mut snapshot = TopicSnapshot::new(name, state, routed, lanes);
         snapshot.telemetry = topic.config.telemetry;
@@ -102,7 +103,7 @@ fn topic_snapshot(topic: &Topic) -> TopicSnapshot {
 }
 
 /// Why new events are refused or held up where they go to now, if they are.
-fn obstacle(topic: &Topic, shards: &[MutexGuard<'_, Shard>]) -> Option<Obstacle> {
+fn obstacle(topic: &Topic, shards: &[MutexGuard<'_, Shard>], now: Moment) -> Option<Obstacle> {
     let routes = topic.routes.current();
     if routes.closed {
         return Some(Obstacle::Closed);
@@ -112,5 +113,5 @@ fn obstacle(topic: &Topic, shards: &[MutexGuard<'_, Shard>]) -> Option<Obstacle>
     }
     let (unassigned, partitions) = shards.split_at(1.min(shards.len()));
     let targets = if routes.direct { partitions } else { unassigned };
-    targets.iter().flat_map(|shard| shard.lanes()).find_map(Lane::obstacle)
+    targets.iter().flat_map(|shard| shard.lanes()).find_map(|lane| lane.obstacle(now))
 }

@@ -293,6 +293,28 @@ async fn storage_that_takes_nothing_or_says_nothing_makes_unready_whoever_needs_
 }
 
 #[tokio::test]
+async fn storage_that_hangs_makes_unready_whoever_needs_it_until_it_goes_on() {
+    let (kafka, disk) = (ScriptedProducer::new("t", 1), ScriptedStorage::durable());
+    let exporter = Exporter::new(&Options::default()).unwrap();
+    let builder = KafkaBatcher::builder().config(config(TopicSettings::new("t"))).producer(kafka.clone());
+    let batcher = builder.storage(disk.clone()).telemetry(exporter.telemetry()).build().unwrap();
+    let server = exporter.serve("127.0.0.1:0".parse().unwrap(), batcher.observer()).await.unwrap();
+    let collector = batcher.collector("t").unwrap();
+    collector.add("a").await.unwrap();
+    collector.flush().await;
+    until_readiness(&server, true, None).await;
+    disk.always(Call::Append, StorageStep::Hang);
+    disk.script(Call::Append, [StorageStep::Delay(Duration::from_secs(1))]);
+    kafka.set_up(false);
+    collector.add("b").await.unwrap();
+    until_readiness(&server, false, Some("storage_failed")).await;
+    assert_eq!(scrape(&server).await["kafka_batcher_storage_up"], 0.0);
+    until_readiness(&server, true, None).await;
+    collector.add("c").await.unwrap();
+    until_readiness(&server, false, Some("storage_failed")).await;
+}
+
+#[tokio::test]
 async fn from_the_moment_of_shutting_down_it_is_alive_and_not_ready() {
     let kafka = ScriptedProducer::new("t", 1);
     let (batcher, server) = served(config(TopicSettings::new("t")), Options::default(), kafka.clone()).await;

@@ -382,6 +382,8 @@ pub struct Lane {
     /// It has not caught up since Kafka was away, or an earlier process left something.
     is_behind: bool,
     storage_op: Option<StorageOp>,
+    /// Since when storage owes the answer to that.
+    storage_asked: Option<Moment>,
     /// Storage failed: leave it alone until then.
     storage_pause: Option<Moment>,
     storage_backoff: Backoff,
@@ -453,6 +455,7 @@ impl Lane {
             front: None,
             is_behind: false,
             storage_op: None,
+            storage_asked: None,
             storage_pause: None,
             storage_backoff: backoff(1),
             full: None,
@@ -522,6 +525,7 @@ impl Lane {
             Event::Recovered(result) => self.recovered(result, now),
             Event::DeadLettered { taken, result } => self.dead_lettered(taken, result, now),
         }
+        self.storage_asked.take_if(|_| self.storage_op.is_none());
         // With a journal, everything is stored.
         self.is_behind |= self.stored_batches > 0 && (self.is_locked() || !self.options.journal);
     }
@@ -557,6 +561,9 @@ impl Lane {
         if self.say.is_empty() {
             let action = self.poll_store(now);
             self.say.extend(action);
+        }
+        if self.storage_op.is_some() {
+            self.storage_asked.get_or_insert(now);
         }
         self.say.pop_front()
     }

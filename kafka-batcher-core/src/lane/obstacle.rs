@@ -3,11 +3,13 @@
 use super::Lane;
 use crate::config::OnUnavailable;
 use crate::health::Obstacle;
+use crate::time::Moment;
 
 impl Lane {
-    /// Why a new event would be refused or held up now, as far as is known without one.
+    /// Why a new event would be refused or held up now, as far as is known without one. Storage that has not answered for
+    /// a [`recheck_interval`](crate::config::Timing::recheck_interval) counts as failing.
     #[must_use]
-    pub fn obstacle(&self) -> Option<Obstacle> {
+    pub fn obstacle(&self, now: Moment) -> Option<Obstacle> {
         if self.is_locked() && self.options.on_unavailable == OnUnavailable::Reject {
             Some(Obstacle::Unavailable)
         } else if !self.is_storing() {
@@ -15,14 +17,16 @@ impl Lane {
         } else if self.full.is_some() {
             Some(Obstacle::StorageFull)
         } else {
-            self.storage_pause.map(|_| Obstacle::StorageFailed)
+            let is_silent =
+                self.storage_asked.is_some_and(|asked| now.since(asked) > self.options.recheck_interval);
+            (self.storage_pause.is_some() || is_silent).then_some(Obstacle::StorageFailed)
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{Play, at, options};
+    use super::super::tests::{NOTHING, Play, at, options};
     use crate::config::OnUnavailable;
     use crate::health::Obstacle;
     use crate::lane::{Event, LaneOptions, Link};
@@ -38,11 +42,11 @@ mod tests {
             [(OnUnavailable::Store, None), (OnUnavailable::Reject, Some(Obstacle::Unavailable))]
         {
             let mut play = play(what);
-            assert_eq!(play.lane.obstacle(), None, "nobody has tried yet");
+            assert_eq!(play.lane.obstacle(at(0)), None, "nobody has tried yet");
             play.lane.handle(Event::Link(Link::Down), at(0));
-            assert_eq!(play.lane.obstacle(), obstacle);
+            assert_eq!(play.lane.obstacle(at(0)), obstacle);
             play.lane.handle(Event::Link(Link::Up), at(1));
-            assert_eq!(play.lane.obstacle(), None);
+            assert_eq!(play.lane.obstacle(at(1)), None);
         }
     }
 
@@ -53,15 +57,35 @@ mod tests {
         play.batch("a", 0);
         assert_eq!(play.does(0), ["store a"]);
         play.storage_is_full(1);
-        assert_eq!(play.lane.obstacle(), Some(Obstacle::StorageFull));
+        assert_eq!(play.lane.obstacle(at(1)), Some(Obstacle::StorageFull));
         let retry = play.timeout();
         assert_eq!(play.does(retry), ["store a"]);
         let broken = StorageError::Failed("no such device".to_owned());
         play.lane.handle(Event::Stored(Ok(crate::storage::EntryId(1))), at(retry));
-        assert_eq!(play.lane.obstacle(), None);
+        assert_eq!(play.lane.obstacle(at(retry)), None);
         play.batch("b", retry + 100);
         assert_eq!(play.does(retry + 100), ["store b"]);
         play.lane.handle(Event::Stored(Err(broken)), at(retry + 101));
-        assert_eq!(play.lane.obstacle(), Some(Obstacle::StorageFailed));
+        assert_eq!(play.lane.obstacle(at(retry + 101)), Some(Obstacle::StorageFailed));
+    }
+
+    #[test]
+    fn storage_that_does_not_answer_counts_as_failing_after_a_while() {
+        let mut play = play(OnUnavailable::Store);
+        let late = options().recheck_interval;
+        play.lane.handle(Event::Link(Link::Down), at(0));
+        play.batch("a", 10);
+        assert_eq!(play.does(10), ["store a"]);
+        assert_eq!(play.does(20), NOTHING);
+        assert_eq!(play.lane.obstacle(at(10) + late), None);
+        assert_eq!(play.lane.obstacle(at(11) + late), Some(Obstacle::StorageFailed));
+        play.stored(9000);
+        assert_eq!(play.lane.obstacle(at(9000)), None);
+        play.lane.handle(Event::Link(Link::Up), at(9000));
+        assert_eq!(play.does(9000), ["recover"]);
+        assert_eq!(play.lane.obstacle(at(9000) + late), None, "it counts from this call on");
+        assert_eq!(play.lane.obstacle(at(9001) + late), Some(Obstacle::StorageFailed));
+        play.recovered(1, 15_000);
+        assert_eq!(play.lane.obstacle(at(15_000)), None);
     }
 }
