@@ -47,7 +47,7 @@ pub struct TopicHealth {
     pub topic: Arc<str>,
     /// How far its collector is.
     pub state: CollectorState,
-    /// Lanes for which Kafka is not there.
+    /// Lanes of which nothing goes out: Kafka is not there for them, or their dead letters are not taken.
     pub locked: usize,
     /// Lanes that send what is stored.
     pub replaying: usize,
@@ -74,6 +74,8 @@ pub enum Obstacle {
     StorageFull,
     /// Events have to be stored, and storage fails or does not answer: they wait.
     StorageFailed,
+    /// Dead letters are taken nowhere: events wait behind them.
+    DeadLetters,
 }
 
 impl Obstacle {
@@ -86,6 +88,7 @@ impl Obstacle {
             Self::Unavailable => "unavailable",
             Self::StorageFull => "storage_full",
             Self::StorageFailed => "storage_failed",
+            Self::DeadLetters => "dead_letters",
         }
     }
 }
@@ -98,6 +101,7 @@ impl fmt::Display for Obstacle {
             Self::Unavailable => "Kafka is unavailable, and events are handed back then",
             Self::StorageFull => "events have to be stored, and temporary storage is full",
             Self::StorageFailed => "events have to be stored, and temporary storage fails",
+            Self::DeadLetters => "events wait behind dead letters, which are taken nowhere",
         })
     }
 }

@@ -223,7 +223,7 @@ pub enum LaneState {
     Starting,
     /// Events go straight to Kafka; with a journal, through it.
     Live,
-    /// Kafka is not there for it: events are stored.
+    /// Nothing of it goes out: Kafka is not there for it, and events are stored; or its dead letters are not taken.
     Locked,
     /// What is stored is being sent, and new events go behind it.
     Replaying,

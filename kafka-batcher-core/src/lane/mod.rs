@@ -587,10 +587,10 @@ impl Lane {
 
     /// What it is at.
     #[must_use]
-    pub const fn state(&self) -> LaneState {
+    pub fn state(&self) -> LaneState {
         match self.link {
             Link::Unknown => LaneState::Starting,
-            _ if self.is_locked() => LaneState::Locked,
+            _ if self.is_locked() || self.cannot_bury() => LaneState::Locked,
             _ if self.stored_batches > 0 && !self.options.journal => LaneState::Replaying,
             _ => LaneState::Live,
         }

@@ -12,6 +12,9 @@ impl Lane {
     pub fn obstacle(&self, now: Moment) -> Option<Obstacle> {
         if self.is_locked() && self.options.on_unavailable == OnUnavailable::Reject {
             Some(Obstacle::Unavailable)
+        } else if self.cannot_bury() && self.dead.iter().any(|dead| dead.held.entry.is_none()) {
+            // What is dead and not in storage: nothing may be stored before it, either.
+            Some(Obstacle::DeadLetters)
         } else if !self.is_storing() {
             None
         } else if self.full.is_some() {
@@ -30,6 +33,8 @@ mod tests {
     use crate::config::OnUnavailable;
     use crate::health::Obstacle;
     use crate::lane::{Event, LaneOptions, Link};
+    use crate::producer::ErrorKind;
+    use crate::snapshot::LaneState;
     use crate::storage::StorageError;
 
     fn play(on_unavailable: OnUnavailable) -> Play {
@@ -87,5 +92,37 @@ mod tests {
         assert_eq!(play.lane.obstacle(at(9001) + late), Some(Obstacle::StorageFailed));
         play.recovered(1, 15_000);
         assert_eq!(play.lane.obstacle(at(15_000)), None);
+    }
+
+    #[test]
+    fn dead_letters_that_are_not_taken_are_an_obstacle_unless_what_comes_is_stored_behind_them() {
+        let mut play = play(OnUnavailable::Store);
+        play.batch("a", 0);
+        play.does(0);
+        play.fails(ErrorKind::Permanent, 1);
+        assert_eq!(play.does(1), ["bury a"]);
+        assert_eq!((play.lane.obstacle(at(1)), play.lane.state()), (None, LaneState::Live));
+        play.burial_fails_after(0, 2);
+        play.batch("b", 3);
+        assert_eq!(play.does(3), NOTHING);
+        let stuck = (Some(Obstacle::DeadLetters), LaneState::Locked);
+        assert_eq!((play.lane.obstacle(at(3)), play.lane.state()), stuck);
+        let retry = play.timeout();
+        assert_eq!(play.does(retry), ["bury a"]);
+        assert_eq!((play.lane.obstacle(at(retry)), play.lane.state()), stuck, "until it has succeeded");
+        play.buried(retry);
+        assert_eq!((play.lane.obstacle(at(retry)), play.lane.state()), (None, LaneState::Live));
+        assert_eq!(play.does(retry), ["produce b"]);
+
+        let mut play = Play::with_stored("a");
+        assert_eq!(play.does(200), ["recover"]);
+        play.recovered(1, 200);
+        play.does(200);
+        play.fails(ErrorKind::Permanent, 201);
+        assert_eq!(play.does(201), ["bury a"]);
+        play.burial_fails_after(0, 202);
+        play.batch("b", 203);
+        assert_eq!(play.does(1203), ["bury a", "store b"]);
+        assert_eq!((play.lane.obstacle(at(1203)), play.lane.state()), (None, LaneState::Locked));
     }
 }

@@ -352,6 +352,11 @@ impl Lane {
         self.give_up_on_nothing();
     }
 
+    /// Whether it waits for its dead letters to be taken: nothing is sent before that.
+    pub(super) fn cannot_bury(&self) -> bool {
+        !self.dead.is_empty() && self.troubles.contains(&Trouble::DeadLetter)
+    }
+
     /// A lane that waits for Kafka although nothing is left to try with would wait for ever.
     fn give_up_on_nothing(&mut self) {
         let is_idle = self.stored_batches == 0
