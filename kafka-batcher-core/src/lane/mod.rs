@@ -591,7 +591,8 @@ impl Lane {
         match self.link {
             Link::Unknown => LaneState::Starting,
             _ if self.is_locked() || self.cannot_bury() => LaneState::Locked,
-            _ if self.stored_batches > 0 && !self.options.journal => LaneState::Replaying,
+            // With a journal, what has just come is stored, too.
+            _ if self.stored_batches > 0 && (!self.options.journal || self.is_behind) => LaneState::Replaying,
             _ => LaneState::Live,
         }
     }

@@ -1025,6 +1025,41 @@ fn a_journaled_batch_that_failed_is_read_again_and_counts_as_stored() {
 }
 
 #[test]
+fn with_a_journal_a_lane_replays_what_kafka_was_away_for_and_not_what_has_just_come() {
+    let mut play = Play::new(journal());
+    let journaled = |play: &mut Play, word: &str, ms: u64| {
+        play.batch(word, ms);
+        assert_eq!(play.does(ms), [format!("store {word}")]);
+        play.stored(ms);
+    };
+    journaled(&mut play, "a", 0);
+    assert_eq!(play.lane.state(), LaneState::Live);
+    assert_eq!(play.does(0), ["recover"]);
+    play.recovered(1, 1);
+    assert_eq!(play.does(1), ["produce a"]);
+    play.fails(ErrorKind::Transient, 2);
+    assert_eq!(play.does(2), NOTHING);
+    assert_eq!(play.lane.state(), LaneState::Locked);
+    play.lane.handle(Event::Link(Link::Down), at(3));
+    journaled(&mut play, "b", 4);
+    play.lane.handle(Event::Link(Link::Up), at(5));
+    assert_eq!(play.lane.state(), LaneState::Replaying);
+    assert_eq!(play.does(5), ["recover"]);
+    play.recovered(1, 6);
+    assert_eq!(play.does(6), ["produce a"]);
+    play.delivered(7);
+    assert_eq!(play.lane.state(), LaneState::Replaying);
+    assert_eq!(play.does(7), ["acknowledge 1", "recover after 1"]);
+    play.recovered(2, 8);
+    assert_eq!(play.does(8), ["produce b"]);
+    play.delivered(9);
+    assert_eq!(play.lane.state(), LaneState::Live);
+    play.does(9);
+    journaled(&mut play, "c", 10);
+    assert_eq!(play.lane.state(), LaneState::Live);
+}
+
+#[test]
 fn an_event_the_journal_did_not_take_is_given_back() {
     let mut play = Play::new(journal());
     let mut a = play.add("a", 0);
