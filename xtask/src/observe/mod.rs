@@ -181,12 +181,20 @@ const FOR_A_MOMENT: Fires = &[
     ("disk", STUCK_LANES),
 ];
 const STUCK_LANES: &[&str] = &["KafkaBatcherLaneStuck"];
+const NO_ROOM: &[&str] = &[
+    "KafkaBatcherSpoolFullSoon",
+    "KafkaBatcherSpoolNearQuota",
+    "KafkaBatcherStorageFull",
+    "KafkaBatcherNotReady",
+];
 const FULL: &[&str] = &[
     "KafkaBatcherConnectionDown",
     "KafkaBatcherSpoolGrowing",
     "KafkaBatcherStoredLong",
     "KafkaBatcherSpoolFullSoon",
     "KafkaBatcherSpoolNearQuota",
+    "KafkaBatcherStorageFull",
+    "KafkaBatcherNotReady",
     "KafkaBatcherMemoryNearBudget",
     "KafkaBatcherEventsRejected",
     // What had to wait in memory, as there was no room elsewhere.
@@ -298,7 +306,8 @@ impl Run<'_> {
             ("letters", &["KafkaBatcherDeadLetters"]),
             ("slow", &["KafkaBatcherLatencyHigh"]),
             ("stuck", &["KafkaBatcherLaneStuck"]),
-            ("disk", &["KafkaBatcherStorageDown"]),
+            // With a journal nothing is taken that can't be stored.
+            ("disk", &["KafkaBatcherStorageDown", "KafkaBatcherNotReady"]),
             // What it panics for is handed back.
             ("own", &["KafkaBatcherPanics", "KafkaBatcherEventsRejected"]),
         ])?;
@@ -326,14 +335,10 @@ impl Run<'_> {
             ("main", OUTAGE),
             ("doomed", OUTAGE),
             ("disk", OUTAGE),
-            (
-                "reject",
-                &["KafkaBatcherSpoolFullSoon", "KafkaBatcherSpoolNearQuota", "KafkaBatcherEventsRejected"],
-            ),
-            (
-                "block",
-                &["KafkaBatcherSpoolFullSoon", "KafkaBatcherSpoolNearQuota", "KafkaBatcherMemoryNearBudget"],
-            ),
+            ("reject", NO_ROOM),
+            ("reject", &["KafkaBatcherEventsRejected"]),
+            ("block", NO_ROOM),
+            ("block", &["KafkaBatcherMemoryNearBudget"]),
         ])?;
         self.check_metrics()?;
 
