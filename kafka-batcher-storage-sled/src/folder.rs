@@ -17,6 +17,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use crate::TARGET;
 use crate::error::{Context, SledError};
 use crate::faults::{Faults, Step};
 
@@ -120,7 +121,7 @@ pub(crate) fn check_format(dir: &Path, disk: bool) -> Result<(), SledError> {
             Some(_) => return Ok(()),
             // Damaged. Every record and frame says its version itself, so nothing is taken for what it is not.
             None => {
-                tracing::warn!(path = %path.display(), "the FORMAT file of the storage is damaged; written anew")
+                tracing::warn!(target: TARGET, path = %path.display(), "the FORMAT file of the storage is damaged; written anew")
             }
         },
         Err(error) if error.kind() == io::ErrorKind::NotFound => refuse_foreign(dir)?,

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::TARGET;
 use crate::error::is_full;
 use crate::faults::{Faults, Step};
 use crate::folder::{self, READY, SEALED, SUSPECT};
@@ -149,7 +150,7 @@ fn discard(db: Option<sled::Db>) {
             })
         });
         if let Err(error) = spawned {
-            tracing::warn!(%error, "a damaged database is not closed");
+            tracing::warn!(target: TARGET, %error, "a damaged database is not closed");
         }
     }
 }
@@ -451,7 +452,7 @@ impl Drop for Generation {
             Ok(())
         });
         if let Err(error) = ended {
-            tracing::warn!(%error, generation = self.number, "closing a generation of the storage");
+            tracing::warn!(target: TARGET, %error, generation = self.number, "closing a generation of the storage");
         }
     }
 }

@@ -92,11 +92,15 @@ mod generation;
 mod lane;
 mod marks;
 mod options;
+mod quiet;
 mod record;
 mod report;
 mod scan;
 mod spool;
 mod storage;
+
+/// Of what is logged.
+const TARGET: &str = "kafka_batcher::sled";
 
 pub use error::SledError;
 #[doc(hidden)]

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use kafka_batcher_core::{EntryId, LaneId};
 
+use crate::TARGET;
 use crate::record::Count;
 
 /// Most losses that are told one by one; the sums count all of them.
@@ -65,12 +66,12 @@ impl Recovery {
         let Count { batches, events, bytes } = lost;
         match &lane {
             Some(lane) => {
-                tracing::error!(%lane, after, batches, events, "stored batches are lost");
+                tracing::error!(target: TARGET, %lane, after, batches, events, "stored batches are lost");
                 self.lost_batches += batches;
                 self.lost_events += events;
             }
             None => {
-                tracing::error!(after, records = batches, "stored dead letters are lost");
+                tracing::error!(target: TARGET, after, records = batches, "stored dead letters are lost");
                 self.lost_dead_letters += batches;
             }
         }

@@ -15,6 +15,7 @@ use kafka_batcher_core::{
 };
 use tokio::sync::oneshot;
 
+use crate::TARGET;
 use crate::dead;
 use crate::engine::{Damaged, Engine, New, failed, now_millis};
 use crate::error::{Context, SledError};
@@ -80,7 +81,7 @@ impl<T> Worker<T> {
     fn end(&mut self) {
         self.sender = None;
         if let Some(Err(_)) = self.thread.take().map(JoinHandle::join) {
-            tracing::error!("a thread of the storage panicked");
+            tracing::error!(target: TARGET, "a thread of the storage panicked");
         }
     }
 }
@@ -136,7 +137,7 @@ impl SledStorage {
             after = stored.place.seq;
             match dead::decode(&stored.body) {
                 Some(dead) => return Ok(Some((EntryId(after), dead, age(stored.stored_at)))),
-                None => tracing::error!(after, "a dead letter can't be decoded"),
+                None => tracing::error!(target: TARGET, after, "a dead letter can't be decoded"),
             }
         }
     }
@@ -196,7 +197,7 @@ impl SledStorage {
 /// Runs what should not panic, and does not let it.
 fn contain(run: impl FnOnce()) {
     if catch_unwind(AssertUnwindSafe(run)).is_err() {
-        tracing::error!("a panic in the storage was contained");
+        tracing::error!(target: TARGET, "a panic in the storage was contained");
     }
 }
 
@@ -292,7 +293,9 @@ pub(crate) fn next_batch(
                 return Ok(Some((EntryId(after), entry, stored.stored_at)));
             }
             // It was one when it was written, and its checksum is right: a bug, then.
-            Err(error) => tracing::error!(%lane, after, %error, "a stored batch can't be decoded"),
+            Err(error) => {
+                tracing::error!(target: TARGET, %lane, after, %error, "a stored batch can't be decoded")
+            }
         }
     }
     Ok(None)

@@ -15,11 +15,13 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use kafka_batcher_core::{LaneId, StorageCall, StorageError, Telemetry};
 
+use crate::TARGET;
 use crate::folder::Lock;
 use crate::generation::{Generation, GenerationError};
 use crate::lane::Lane;
 use crate::marks::{Mark, MarkMap, Marks};
 use crate::options::{Durability, SledOptions};
+use crate::quiet::Quiet;
 use crate::record::{Count, Kind, Place, Stored};
 use crate::report::Recovery;
 
@@ -36,6 +38,8 @@ pub(crate) struct Engine {
     writer: Mutex<Marks>,
     state: Mutex<State>,
     pub(crate) telemetry: Told,
+    /// Of writes that failed.
+    failures: Quiet,
     _lock: Lock,
 }
 
@@ -280,7 +284,13 @@ impl Engine {
 
     /// Writing failed: none of these records is there, now or later, and nothing more goes to where that was.
     fn take_back(&self, writer: &mut Marks, records: &[Stored], error: &GenerationError) {
-        tracing::error!(%error, records = records.len(), "writing to the storage failed; going on in a new generation");
+        let said = self.failures.pass(Instant::now());
+        if let Some(left_out) = said {
+            tracing::error!(
+                target: TARGET, %error, records = records.len(), left_out,
+                "writing to the storage failed; going on in a new generation"
+            );
+        }
         let mut frames = Vec::new();
         let mut state = self.state();
         let mut voids: BTreeMap<u32, (u64, u64)> = BTreeMap::new();
@@ -296,14 +306,18 @@ impl Engine {
         }
         let suspect = state.current.take();
         drop(state);
-        if let Some(Err(error)) = suspect.map(|generation| generation.give_up()) {
-            tracing::warn!(%error, "a generation that failed is not marked so");
+        if let Some(Err(error)) = suspect.map(|generation| generation.give_up())
+            && said.is_some()
+        {
+            tracing::warn!(target: TARGET, %error, "a generation that failed is not marked so");
         }
         if matches!(error, GenerationError::Full(_)) {
             self.release_reserve();
         }
-        if let Err(error) = writer.write(&frames, || self.state().marks()).and_then(|()| writer.sync()) {
-            tracing::warn!(%error, "what was refused may be found in the storage after a crash, too");
+        if let Err(error) = writer.write(&frames, || self.state().marks()).and_then(|()| writer.sync())
+            && said.is_some()
+        {
+            tracing::warn!(target: TARGET, %error, "what was refused may be found in the storage after a crash, too");
         }
     }
 
@@ -401,7 +415,7 @@ impl Engine {
     pub(crate) fn sync_marks(&self) {
         let mut writer = self.writer();
         if let Err(error) = writer.mend(|| self.state().marks()).and_then(|()| writer.sync()) {
-            tracing::warn!(%error, "acknowledged batches may come again after a power cut");
+            tracing::warn!(target: TARGET, %error, "acknowledged batches may come again after a power cut");
         }
     }
 

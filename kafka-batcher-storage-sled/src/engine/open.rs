@@ -5,12 +5,14 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use super::{DEAD, Damaged, Engine, State, Told, kind_of};
+use crate::TARGET;
 use crate::error::{Context, SledError};
 use crate::folder;
 use crate::generation::{Generation, GenerationError, is_sealed};
 use crate::lane::Lane;
 use crate::marks::{self, Mark, MarkMap, Marks};
 use crate::options::{Durability, SledOptions};
+use crate::quiet::Quiet;
 use crate::record::{Count, Kind};
 
 /// A generation that was being added to, opened, beside a copy of what it was before.
@@ -69,6 +71,7 @@ impl Engine {
             writer: Mutex::new(writer),
             state: Mutex::new(state),
             telemetry: Told::default(),
+            failures: Quiet::default(),
             _lock: lock,
         };
 
@@ -100,7 +103,7 @@ impl Engine {
             match folder::copy_generation(dir, number) {
                 Ok(()) => copy = Some(folder::copy_dir(dir, number)),
                 Err(error) => {
-                    tracing::warn!(%error, "no room to copy a part of the storage before it is opened");
+                    tracing::warn!(target: TARGET, %error, "no room to copy a part of the storage before it is opened");
                     drop(std::fs::remove_dir_all(folder::copy_dir(dir, number)));
                 }
             }
@@ -129,7 +132,7 @@ impl Engine {
         match copy {
             Some(copy) => {
                 if let Err(error) = folder::delete_dir(&original) {
-                    tracing::warn!(%error, "a damaged part of the storage is not deleted");
+                    tracing::warn!(target: TARGET, %error, "a damaged part of the storage is not deleted");
                 }
                 self.put_aside(copy);
             }
@@ -265,7 +268,7 @@ impl Engine {
                     Ok(_) => break,
                     Err(Damaged(generation, error)) => {
                         if let Err(error) = self.repair(generation, &error.to_string()) {
-                            tracing::error!(%error, "a damaged generation can't be saved now");
+                            tracing::error!(target: TARGET, %error, "a damaged generation can't be saved now");
                             break;
                         }
                     }

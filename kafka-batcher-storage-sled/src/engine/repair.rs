@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::Engine;
 use super::space::Group;
+use crate::TARGET;
 use crate::folder;
 use crate::generation::{Generation, GenerationError};
 use crate::record::Place;
@@ -43,7 +44,7 @@ impl Engine {
 
     /// What is still readable in a damaged folder, in a new generation; `None` when nothing is needed of it.
     pub(super) fn salvage(&self, dir: &Path, why: &str) -> Result<Option<Arc<Generation>>, GenerationError> {
-        tracing::error!(folder = %dir.display(), why, "a part of the storage is damaged; saving what is readable");
+        tracing::error!(target: TARGET, folder = %dir.display(), why, "a part of the storage is damaged; saving what is readable");
         let index = self.index(dir)?;
         let count = index.places().count() as u64;
         if count == 0 {
@@ -87,7 +88,7 @@ impl Engine {
                 to
             }
             Err(error) => {
-                tracing::warn!(%error, folder = %dir.display(), "a damaged folder is not put aside");
+                tracing::warn!(target: TARGET, %error, folder = %dir.display(), "a damaged folder is not put aside");
                 dir.to_path_buf()
             }
         }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::{DEAD, Engine, New, now_millis};
+use crate::TARGET;
 use crate::folder;
 use crate::generation::{Extent, Generation, GenerationError};
 use crate::marks::Marks;
@@ -86,11 +87,11 @@ impl Engine {
         let current = self.state().current.take();
         let Some(current) = current else { return };
         if let Err(error) = current.seal() {
-            tracing::warn!(%error, "sealing a generation of the storage");
+            tracing::warn!(target: TARGET, %error, "sealing a generation of the storage");
             if matches!(error, GenerationError::Broken(_))
                 && let Err(error) = self.repair_generation(current.number, &error.to_string())
             {
-                tracing::error!(%error, "a damaged generation can't be saved now");
+                tracing::error!(target: TARGET, %error, "a damaged generation can't be saved now");
             }
         }
         current.close();
@@ -167,7 +168,7 @@ impl Engine {
         if generation.damaged.load(Relaxed) {
             self.put_aside(generation.dir());
         } else if let Err(error) = folder::delete_dir(generation.dir()) {
-            tracing::warn!(%error, "a drained generation of the storage is not deleted; the next start tries again");
+            tracing::warn!(target: TARGET, %error, "a drained generation of the storage is not deleted; the next start tries again");
         }
     }
 
@@ -198,7 +199,7 @@ impl Engine {
             return;
         }
         if let Err(error) = self.merge(&chosen) {
-            tracing::warn!(%error, "moving what is left in drained generations of the storage");
+            tracing::warn!(target: TARGET, %error, "moving what is left in drained generations of the storage");
         }
     }
 
@@ -285,7 +286,7 @@ impl Engine {
         self.expire_dead_before(limit, writer);
         let removed = self.state().recovery.expired_dead_letters - before;
         if removed > 0 {
-            tracing::warn!(removed, ?age, "dead letters are removed for their age");
+            tracing::warn!(target: TARGET, removed, ?age, "dead letters are removed for their age");
         }
     }
 
