@@ -10,6 +10,7 @@
 //! | [`scripted`] | | a producer and a storage that fail, hang and lose answers as scripted |
 //! | [`lines`] | | log lines, and whether a secret is in one |
 //! | [`clock`] | | a clock for the core's state machines that is moved by hand |
+//! | [`stopwatch`] | | time that has passed, without pauses of the machine |
 //! | [`embedded`] | `embedded` | a Kafka broker inside the test's own process, with faults on demand |
 //! | [`reader`] | `embedded` | reads a whole topic back, from that broker or from a real one |
 //! | [`target`] | `embedded` | the broker to test against, embedded or real, secured or not, as the environment says |
@@ -37,6 +38,7 @@ pub mod proxy;
 #[cfg(feature = "embedded")]
 pub mod reader;
 pub mod scripted;
+pub mod stopwatch;
 #[cfg(feature = "embedded")]
 pub mod target;
 

@@ -2,7 +2,6 @@
 #![allow(dead_code, unreachable_pub, reason = "every test file is a crate of its own and uses a part of it")]
 
 pub mod ledger;
-pub mod stopwatch;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,7 +15,7 @@ use kafka_batcher_rdkafka::RdkafkaProducer;
 use kafka_batcher_testkit::embedded::EmbeddedBroker;
 use kafka_batcher_testkit::reader::{ReadRecord, read_topic};
 
-pub use stopwatch::Stopwatch;
+pub use kafka_batcher_testkit::stopwatch::Stopwatch;
 
 /// Time given to what should be quick.
 pub const LONG: Duration = Duration::from_secs(20);

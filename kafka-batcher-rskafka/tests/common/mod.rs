@@ -14,6 +14,7 @@ use kafka_batcher_core::{
 use kafka_batcher_rskafka::RskafkaProducer;
 use kafka_batcher_testkit::embedded::EmbeddedBroker;
 use kafka_batcher_testkit::reader::{ReadRecord, read_topic};
+pub use kafka_batcher_testkit::stopwatch::Stopwatch;
 
 /// Time given to what should be quick.
 pub const LONG: Duration = Duration::from_secs(20);
@@ -108,10 +109,9 @@ impl Setup {
         request: &ProduceRequest,
         timeout: Duration,
     ) -> Result<Delivered, ProduceFailure> {
-        let start = Instant::now();
+        let watch = Stopwatch::start();
         let result = self.producer.produce(request, timeout).await;
-        let took = start.elapsed();
-        assert!(took <= timeout + GRACE, "took {took:?} of {timeout:?}");
+        watch.assert_within(timeout + GRACE);
         result
     }
 

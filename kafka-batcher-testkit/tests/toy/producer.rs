@@ -204,7 +204,7 @@ impl ToyProducer {
     /// `left` tells afterwards whether the request may have arrived: it leaves when the broker has said hello.
     async fn ask_once(&self, api: i16, body: &[u8], left: &mut bool) -> std::io::Result<Answer> {
         if self.has(Bug::BlocksTheExecutor) {
-            std::thread::sleep(Duration::from_secs(1));
+            std::thread::sleep(Duration::from_secs(2));
         }
         let mut stream = TcpStream::connect(&self.endpoint).await?;
         let (denied, ..) = exchange(&mut stream, HELLO, self.password.as_bytes()).await?;

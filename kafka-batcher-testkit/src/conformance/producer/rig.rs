@@ -12,13 +12,14 @@ use kafka_batcher_core::{
 
 use super::ProducerFixture;
 use crate::conformance::Skip;
+use crate::stopwatch::Stopwatch;
 
 /// Time for what should be quick.
 pub(super) const LONG: Duration = Duration::from_secs(20);
 /// Time given to what is to fail by it.
 pub(super) const SHORT: Duration = Duration::from_secs(3);
 /// What a call may take beyond its timeout.
-pub(super) const GRACE: Duration = Duration::from_millis(500);
+const GRACE: Duration = Duration::from_millis(500);
 /// After this long beyond its timeout a call is taken for hung.
 const HUNG: Duration = Duration::from_secs(10);
 /// The timestamp of records that have none of their own. Not a made up one: Kafka deletes what is older than a topic's
@@ -31,7 +32,7 @@ pub(super) fn then() -> i64 {
     *THEN
 }
 /// How long to look for what may be written late.
-const LATE: Duration = Duration::from_millis(1500);
+pub(super) const LATE: Duration = Duration::from_millis(1500);
 
 /// A producer and a topic of its own.
 pub(super) struct Rig<'a> {
@@ -213,16 +214,16 @@ pub(super) fn value(record: &Record) -> String {
     String::from_utf8_lossy(record.value.as_deref().unwrap_or(b"null")).into_owned()
 }
 
-/// Awaits `call` and checks that it took no longer than `timeout` and a little.
+/// Awaits `call` and checks that it took no longer than `timeout` and a little, pauses of the machine left out.
 pub(super) async fn within<T>(timeout: Duration, what: &str, call: impl Future<Output = T>) -> T {
-    let start = Instant::now();
+    let watch = Stopwatch::start();
     let answer = tokio::time::timeout(timeout + HUNG, call).await;
-    let took = start.elapsed();
+    let took = watch.beyond(timeout + GRACE);
     #[expect(clippy::panic, reason = "that is how a case fails")]
     let Ok(answer) = answer else {
-        panic!("{what} was given {timeout:?} and had not answered after {took:?}")
+        panic!("{what} was given {timeout:?} and had not answered {HUNG:?} later")
     };
-    assert!(took <= timeout + GRACE, "{what} was given {timeout:?} and took {took:?}");
+    assert!(took.is_none(), "{what} was given {timeout:?} and took {:?}", took.unwrap_or_default());
     answer
 }
 
