@@ -131,6 +131,24 @@ fn resets_and_refusals_are_seen_and_survived() {
 }
 
 #[test]
+fn nothing_passes_on_a_connection_that_is_to_be_reset() {
+    let setup = Setup::new();
+    setup.send(0, "first");
+    setup.delivered();
+    for round in 0..10 {
+        let before = setup.proxy.counts();
+        setup.proxy.stall(Side::Requests);
+        setup.send(0, "next");
+        setup.until(|counts| counts.produce_requests > before.produce_requests);
+        setup.proxy.reset();
+        // It may pass as soon as the proxy's thread runs, which has yet to hear of both.
+        setup.proxy.resume(Side::Requests);
+        setup.delivered();
+        assert_eq!(setup.written(), 2 + round, "passed on, and sent again as the answer was lost");
+    }
+}
+
+#[test]
 fn throttled_bytes_take_their_time() {
     let setup = Setup::new();
     setup.send(0, "first");

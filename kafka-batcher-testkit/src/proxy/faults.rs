@@ -156,6 +156,10 @@ impl Faults {
     /// Waits until connections of this generation are to be reset.
     pub(super) async fn outdated(&self, generation: u64) {
         self.until(|faults| (faults.state().generation != generation).then_some(())).await;
+    }
+
+    /// A connection is reset.
+    pub(super) fn was_reset(&self) {
         self.change(|state| state.counts.resets += 1);
     }
 
@@ -181,10 +185,11 @@ impl Faults {
         swallowed
     }
 
-    /// What is to happen to the next of `len` bytes. Counts a cut.
-    pub(super) fn step(&self, side: Side, len: usize) -> Step {
+    /// What is to happen to the next of `len` bytes on a connection of this generation. Counts a cut.
+    pub(super) fn step(&self, generation: u64, side: Side, len: usize) -> Step {
         let mut state = self.state();
-        if state.stalled[side as usize] {
+        // One that is to be reset has to be silent before its task comes to do it.
+        if state.stalled[side as usize] || state.generation != generation {
             return Step::Wait;
         }
         let mut pass = (len, Duration::ZERO);

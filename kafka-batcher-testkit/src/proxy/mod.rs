@@ -112,7 +112,7 @@ impl FaultProxy {
         self.faults.throttle(bytes_per_second);
     }
 
-    /// Resets all connections there are (RST).
+    /// Resets all connections there are (RST). What is sent on them from now on passes no more.
     pub fn reset(&self) {
         self.faults.reset();
     }

@@ -73,8 +73,8 @@ impl Routes {
             let (client_reads, client_writes) = client.split();
             let (broker_reads, broker_writes) = upstream.split();
             tokio::select! {
-                _ended = self.requests(client_reads, broker_writes, &asked) => {}
-                _ended = self.answers(broker_reads, client_writes, &asked) => {}
+                _ended = self.requests(client_reads, broker_writes, &asked, generation) => {}
+                _ended = self.answers(broker_reads, client_writes, &asked, generation) => {}
                 () = self.faults.outdated(generation) => {
                     reset(upstream);
                     return true;
@@ -84,17 +84,25 @@ impl Routes {
         };
         if relay.await {
             reset(client);
+            // Only now, so that whoever waits for it sends nothing on a connection that is still there.
+            self.faults.was_reset();
         }
     }
 
-    async fn requests(&self, mut from: ReadHalf<'_>, mut to: WriteHalf<'_>, asked: &Asked) -> io::Result<()> {
+    async fn requests(
+        &self,
+        mut from: ReadHalf<'_>,
+        mut to: WriteHalf<'_>,
+        asked: &Asked,
+        generation: u64,
+    ) -> io::Result<()> {
         while let Some(frame) = read_frame(&mut from).await? {
             let request = protocol::request(&frame);
             if let Some((key, version, correlation)) = request {
                 asked.lock().unwrap_or_else(PoisonError::into_inner).insert(correlation, (key, version));
             }
             self.faults.saw_request(matches!(request, Some((api::PRODUCE, ..))));
-            self.pass(&frame, &mut to, Side::Requests).await?;
+            self.pass(&frame, &mut to, Side::Requests, generation).await?;
         }
         Ok(())
     }
@@ -104,6 +112,7 @@ impl Routes {
         mut from: ReadHalf<'_>,
         mut to: WriteHalf<'_>,
         asked: &Asked,
+        generation: u64,
     ) -> io::Result<()> {
         while let Some(mut frame) = read_frame(&mut from).await? {
             let request = protocol::answered(&frame)
@@ -123,17 +132,23 @@ impl Routes {
                 }
                 _ => {}
             }
-            self.pass(&frame, &mut to, Side::Answers).await?;
+            self.pass(&frame, &mut to, Side::Answers, generation).await?;
         }
         Ok(())
     }
 
     /// Writes as the faults allow; an error ends the connection.
-    async fn pass(&self, mut bytes: &[u8], to: &mut WriteHalf<'_>, side: Side) -> io::Result<()> {
+    async fn pass(
+        &self,
+        mut bytes: &[u8],
+        to: &mut WriteHalf<'_>,
+        side: Side,
+        generation: u64,
+    ) -> io::Result<()> {
         let cut = || io::Error::from(io::ErrorKind::ConnectionAborted);
         while !bytes.is_empty() {
             let left = bytes.len();
-            let step = self.faults.until(|faults| match faults.step(side, left) {
+            let step = self.faults.until(|faults| match faults.step(generation, side, left) {
                 Step::Wait => None,
                 step => Some(step),
             });
@@ -143,7 +158,7 @@ impl Routes {
             self.faults.passed(side, now.len());
             bytes = later;
             if self.faults.cut_is_due(side)
-                && let Step::Cut = self.faults.step(side, left)
+                && let Step::Cut = self.faults.step(generation, side, left)
             {
                 return Err(cut());
             }
