@@ -51,7 +51,7 @@ pub(crate) async fn demo(args: &DemoArgs, console: Console) -> Result<u8, Failur
     ));
 
     let batcher = KafkaBatcher::builder()
-        .config(config(&broker.bootstrap()))
+        .config(config(&broker.bootstrap(), !args.outage.is_zero()))
         .notifier(Troubles::new(console.clone()))
         .build()
         .map_err(|e| failed(e.to_string()))?;
@@ -112,7 +112,7 @@ pub(crate) async fn demo(args: &DemoArgs, console: Console) -> Result<u8, Failur
     Ok(if verdict.problems().is_empty() { OK } else { NOT_DELIVERED })
 }
 
-fn config(bootstrap: &str) -> KafkaConfig {
+fn config(bootstrap: &str, has_outage: bool) -> KafkaConfig {
     let topic = TopicSettings::new(TOPIC)
         .partition_strategy(PartitionStrategy::Murmur2)
         .collect_by_partition(true)
@@ -120,13 +120,16 @@ fn config(bootstrap: &str) -> KafkaConfig {
         .batch_size(20)
         .max_batch_bytesize(8 * 1024)
         .max_wait_time(Duration::from_millis(20));
+    let config = KafkaConfig::new(bootstrap).with_topic(topic);
+    if !has_outage {
+        return config;
+    }
     // Short, so that a few seconds without a broker are an outage and not a hiccup the client hides.
-    KafkaConfig::new(bootstrap)
+    config
         .produce_timeout(Duration::from_millis(1_000))
         .connect_timeout(Duration::from_millis(1_000))
         .retry_backoff(Duration::from_millis(50))
         .recheck_interval(Duration::from_millis(500))
-        .with_topic(topic)
 }
 
 /// Adds all events, evenly spread over `time`; gives the first refusal, if there was any.

@@ -204,11 +204,9 @@ fn the_second_signal_ends_it_at_once() {
 
 #[test]
 fn a_signal_while_kafka_is_waited_for_ends_it() {
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let brokers = format!("127.0.0.1:{port}");
+    let (_bound, brokers) = common::nobody();
     let running = produce(&brokers, &["--connect-timeout", "600"]);
-    // It says so after two seconds; then it certainly listens for signals.
-    std::thread::sleep(Duration::from_millis(2_500));
+    running.says("waiting for Kafka"); // then it listens for signals
     running.signal("TERM");
     let ended = running.end();
     assert_eq!(ended.code, Some(143), "{ended:?}");

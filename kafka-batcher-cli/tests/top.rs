@@ -46,7 +46,7 @@ fn without_a_terminal_it_prints_how_things_are_and_ends() {
 
 #[test]
 fn what_can_t_be_read_or_used_is_said() {
-    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let (_bound, nobody) = common::nobody();
     let page = |body: &'static str| {
         let server = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = server.local_addr().unwrap().to_string();
@@ -177,7 +177,7 @@ fn in_a_terminal_it_is_live_heeds_keys_and_leaves_the_terminal_as_it_was() {
 
 #[test]
 fn however_it_is_ended_the_terminal_is_as_it_was() {
-    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let (_bound, nobody) = common::nobody();
     for (keys, signal, code) in
         [("\u{3}", None, Some(0)), ("", Some("TERM"), Some(143)), ("", Some("HUP"), Some(143))]
     {

@@ -3,7 +3,7 @@
 mod common;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -138,15 +138,17 @@ async fn tokens_that_cannot_be_sent_are_refused_without_being_shown() {
 #[tokio::test]
 async fn a_token_that_comes_later_is_used() {
     let test = "a_token_that_comes_later_is_used";
-    let later: Does = |n| {
-        Some(if n == 0 {
-            Err(TokenError("not yet".to_owned()))
-        } else {
+    static READY: AtomicBool = AtomicBool::new(false);
+    let later: Does = |_| {
+        Some(if READY.load(Ordering::SeqCst) {
             Ok(Token::new(SECRET, "me", i64::MAX))
+        } else {
+            Err(TokenError("not yet".to_owned()))
         })
     };
     let Some((setup, _)) = producer(test, later) else { return };
     assert_eq!(connect(&setup).await.denial(), Some(Denial::NoToken));
+    READY.store(true, Ordering::SeqCst);
     // The embedded broker knows no SASL, so there is an error still, but it is the broker's.
     let error = connect(&setup).await;
     assert_ne!(error.denial(), Some(Denial::NoToken), "{error}");
@@ -173,7 +175,7 @@ async fn a_pending_question_ends_with_the_producer() {
     let sasl = Sasl::oauth_bearer(Forever(Arc::clone(&alive)));
     let setup = Setup::with(LONG, |config| config.connect_timeout(LONG).sasl(sasl));
     setup.producer.connect(Duration::from_millis(300)).await.unwrap_err();
-    assert!(Arc::strong_count(&alive) >= 3, "the question is pending");
+    eventually("the question is pending", || Arc::strong_count(&alive) >= 3).await;
     let watch = Stopwatch::start();
     setup.producer.close(SHORT).await;
     drop(setup.producer);

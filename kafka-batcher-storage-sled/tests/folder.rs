@@ -13,6 +13,8 @@ use kafka_batcher_core::{EntryId, StorageError, TempStorage};
 use kafka_batcher_storage_sled::{Durability, SledError, SledOptions, SledStorage, SpoolView};
 
 const FOLDER: &str = "KAFKA_BATCHER_LOCK_FOLDER";
+/// Time for what is done in the background.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 fn disk_bytes(path: &Path) -> u64 {
     common::files(path)
@@ -27,7 +29,7 @@ fn the_other_process() {
     let Ok(folder) = std::env::var(FOLDER) else { return };
     let began = Instant::now();
     let error = SledStorage::open(options(Path::new(&folder))).unwrap_err();
-    println!("{error}, {}", began.elapsed() < Duration::from_millis(500));
+    println!("{error}, {}", began.elapsed() < Duration::from_secs(5));
 }
 
 #[tokio::test]
@@ -157,7 +159,7 @@ async fn space_comes_back_when_it_is_drained() {
     storage.acknowledge(&lane(0), last).await.unwrap();
     let standing = all(&storage, &lane(1)).await;
     storage.acknowledge(&lane(1), standing[700].0).await.unwrap();
-    let (deadline, mut now) = (Instant::now() + Duration::from_secs(30), full);
+    let (deadline, mut now) = (Instant::now() + PATIENCE, full);
     while now > full / 3 && Instant::now() < deadline {
         tokio::time::sleep(Duration::from_millis(50)).await;
         now = disk_bytes(folder.path());
@@ -165,6 +167,7 @@ async fn space_comes_back_when_it_is_drained() {
     assert!(now <= full / 3, "{now} of {full} bytes are still there");
     assert_eq!(all(&storage, &lane(1)).await, standing[701..]);
     storage.acknowledge(&lane(1), standing.last().unwrap().0).await.unwrap();
+    let deadline = Instant::now() + PATIENCE;
     while now > 8 * MIB && Instant::now() < deadline {
         tokio::time::sleep(Duration::from_millis(50)).await;
         now = disk_bytes(folder.path());
@@ -203,7 +206,7 @@ async fn what_is_left_is_moved_and_stays_in_order() {
             storage.acknowledge(&lane(0), id).await.unwrap();
         }
     }
-    let deadline = Instant::now() + Duration::from_secs(30);
+    let deadline = Instant::now() + PATIENCE;
     let mut now = disk_bytes(folder.path());
     while now > 14 * MIB && Instant::now() < deadline {
         tokio::time::sleep(Duration::from_millis(50)).await;

@@ -4,6 +4,7 @@
 mod common;
 
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use common::disk::{Disk, Memory};
 use common::{MIB, from_env, lane};
@@ -77,11 +78,12 @@ async fn fill_and_drain(mount: &Memory, spool: &Path, round: u64) -> (PathBuf, u
     for (id, _) in found {
         storage.acknowledge(&lane(0), id).await.unwrap();
     }
-    for _ in 0..100 {
+    let deadline = Instant::now() + Duration::from_secs(120);
+    while Instant::now() < deadline {
         if common::append(&storage, &lane(1), "again", 10_000).await.is_ok() {
             break;
         }
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
     let (id, _) = storage.next(&lane(1), None).await.unwrap().expect("no room, though all is drained");
     storage.acknowledge(&lane(1), id).await.unwrap();

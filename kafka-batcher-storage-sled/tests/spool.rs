@@ -111,7 +111,7 @@ async fn dead_letters_survive_and_are_limited_in_number() {
 async fn old_dead_letters_are_removed_and_counted() {
     let folder = tempfile::tempdir().unwrap();
     let storage =
-        SledStorage::open(options(folder.path()).dead_letter_max_age(Duration::from_millis(300))).unwrap();
+        SledStorage::open(options(folder.path()).dead_letter_max_age(Duration::from_secs(3))).unwrap();
     append(&storage, &lane(0), "a batch has no age limit", 10).await.unwrap();
     put(&storage, "old").await.unwrap();
     let deadline = std::time::Instant::now() + Duration::from_secs(20);

@@ -7,6 +7,7 @@ mod producer;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::time::SystemTime;
 
 use async_trait::async_trait;
 use kafka_batcher_core::{KafkaConfig, Producer, Record};
@@ -25,7 +26,9 @@ fn unused(what: &str) -> String {
 
 impl Files {
     fn new() -> Self {
-        let folder = std::env::temp_dir().join(unused("kafka-batcher-files"));
+        // Not that of a process before, which had the same number and was killed.
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_nanos();
+        let folder = std::env::temp_dir().join(unused(&format!("kafka-batcher-files-{now}")));
         std::fs::create_dir_all(&folder).unwrap();
         Self(folder)
     }

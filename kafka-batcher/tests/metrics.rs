@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
 use kafka_batcher::{
@@ -73,8 +75,17 @@ async fn the_elixir_library_s_metrics_have_its_names_labels_and_buckets() {
     collector.add("one").await.unwrap();
     collector.flush().await;
     exporter.telemetry().consumer("flights", 0).consumed(20, 4000, Duration::from_millis(60));
-    let series = scrape(&server).await;
     let labels = r#"topic="flights",topic_alias="planes",partition="0""#;
+    let start = std::time::Instant::now();
+    let series = loop {
+        let series = scrape(&server).await;
+        let there =
+            |name: &str| series.contains_key(&format!("prom_ex_kafka_producer_{name}_count{{{labels}}}"));
+        if ["duration_seconds", "batch_messages_count", "batch_total_size_byte"].into_iter().all(there) {
+            break series;
+        }
+        assert!(start.elapsed() < Duration::from_secs(10), "{series:#?}");
+    };
     for (who, milliseconds) in [
         ("producer", &[1, 2, 3, 4, 5, 10, 15, 20, 50, 100][..]),
         ("consumer", &[10, 20, 50, 100, 150, 200, 500, 1000, 2000]),
@@ -148,19 +159,23 @@ async fn the_figures_add_up_in_every_scrape() {
     let config = config(TopicSettings::new("t").batch_size(5));
     let options = Options::of(&config);
     let (batcher, server) = served(config, options, kafka).await;
+    let scrapes = Arc::new(AtomicU32::new(0));
     let adding = tokio::spawn({
-        let collector = batcher.collector("t").unwrap();
+        let (collector, scrapes) = (batcher.collector("t").unwrap(), Arc::clone(&scrapes));
         async move {
             for number in 0..2000 {
                 collector.add(number.to_string()).await.unwrap();
                 if number % 50 == 0 {
                     tokio::time::sleep(Duration::from_millis(1)).await;
                 }
+                // Six scrapes at least are in between.
+                while scrapes.load(Relaxed) < number / 300 {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
             }
             collector.flush().await;
         }
     });
-    let mut scrapes = 0;
     let start = std::time::Instant::now();
     loop {
         let series = scrape(&server).await;
@@ -173,14 +188,14 @@ async fn the_figures_add_up_in_every_scrape() {
             + value("events_lost_total");
         let here = value("events_stored") + value("events_in_memory");
         assert_eq!(came, went + here, "{series:#?}");
-        scrapes += 1;
+        scrapes.fetch_add(1, Relaxed);
         if adding.is_finished() && here == 0.0 {
             assert_eq!(went, 2000.0);
             break;
         }
         assert!(start.elapsed() < Duration::from_secs(30), "{series:#?}");
     }
-    assert!(scrapes > 5, "only {scrapes}");
+    assert!(scrapes.load(Relaxed) > 5, "only {scrapes:?}");
     assert!(batcher.shutdown(Duration::from_secs(5)).await.is_complete());
 }
 

@@ -144,7 +144,7 @@ async fn defect_04_what_is_gathered_at_shutdown_is_sent_or_is_on_disk_for_the_ne
         ready(&batcher).await;
         add(&batcher, values).await;
         kafka.set_up(up);
-        let report = batcher.shutdown(ms(200)).await;
+        let report = batcher.shutdown(ms(if up { 5000 } else { 200 })).await;
         assert!(report.is_complete() && report.accepted == 10, "{report:?}");
         assert_eq!((report.delivered, report.stored), if up { (10, 0) } else { (0, 10) });
         assert!(!kafka.produced_after_close());

@@ -138,7 +138,8 @@ async fn every_rejected_event_is_counted_and_a_flood_of_them_is_told_in_few_call
     for _ in 0..50_000 {
         collector.try_add("x".repeat(400)).unwrap_err();
     }
-    let _caught_up = batcher.snapshot().await;
+    let told = || seen.0.lock().unwrap().iter().map(|(.., events)| events).sum::<u64>();
+    until("all are counted", || told() >= 50_000).await;
     let seen = seen.0.lock().unwrap().clone();
     assert!(
         seen.iter().all(|(topic, reason, _)| (topic.as_str(), *reason) == (TOPIC, "too_large")),

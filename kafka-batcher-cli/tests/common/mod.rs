@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use kafka_batcher_testkit::embedded::EmbeddedBroker;
 use kafka_batcher_testkit::reader::{ReadRecord, read_topic};
+use tokio::net::TcpSocket;
 
 /// The committed sample of real flights.
 pub(crate) const FLIGHTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/data/flights-sample.ndjson");
@@ -231,6 +232,14 @@ pub(crate) fn value(address: &str, series: &str) -> Option<f64> {
     assert_eq!(status, 200);
     let line = body.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
     line.map(|value| value.parse().unwrap())
+}
+
+/// An address where nobody listens, nor will as long as the socket is there, which is bound to it.
+pub(crate) fn nobody() -> (TcpSocket, String) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = socket.local_addr().unwrap().to_string();
+    (socket, address)
 }
 
 /// Waits for it.

@@ -15,6 +15,9 @@ const TIGHT: u64 = 1024 * 1024;
 /// So many times the quota is tried before storage is taken for unlimited.
 const PATIENCE: u64 = 8;
 
+/// Time in which what was acknowledged makes room.
+const ROOM: Duration = Duration::from_secs(20);
+
 fn bulky(name: usize) -> StoredBatch {
     StoredBatch::new(batch(name, 500), false)
 }
@@ -63,7 +66,8 @@ pub async fn acknowledging_makes_room(fixture: &dyn StorageFixture) -> Outcome {
         if let Some(last) = ids.last() {
             must("acknowledge", storage.acknowledge(&lane(), *last).await);
         }
-        for _ in 0..200 {
+        let deadline = Instant::now() + ROOM;
+        while Instant::now() < deadline {
             if storage.append(&LaneId::unassigned("probe"), bulky(0)).await.is_ok() {
                 break;
             }

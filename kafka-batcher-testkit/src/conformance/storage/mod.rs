@@ -8,7 +8,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use async_trait::async_trait;
 use kafka_batcher_core::TempStorage;
@@ -87,7 +87,10 @@ where
     /// Storage opened by `open`, which is given a folder and the quota.
     pub fn new(open: F) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
-        let name = format!("kafka-batcher-conformance-{}-{}", std::process::id(), NEXT.fetch_add(1, Relaxed));
+        // Not that of a process before, which had the same number and was killed.
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_nanos();
+        let (process, next) = (std::process::id(), NEXT.fetch_add(1, Relaxed));
+        let name = format!("kafka-batcher-conformance-{process}-{now}-{next}");
         Self { open, folder: std::env::temp_dir().join(name), quota: 0.into() }
     }
 
