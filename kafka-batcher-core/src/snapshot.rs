@@ -196,12 +196,6 @@ pub struct LaneSnapshot {
 }
 
 impl LaneSnapshot {
-    /// A lane as it is now, but for what takes the time to know: that storage has not answered for long.
-    #[must_use]
-    pub fn of(lane: &Lane) -> Self {
-        Self::at(lane, Moment::ZERO)
-    }
-
     /// A lane as it is at this moment.
     #[must_use]
     pub fn at(lane: &Lane, now: Moment) -> Self {

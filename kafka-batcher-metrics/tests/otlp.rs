@@ -104,7 +104,7 @@ fn snapshot(events: u64) -> Snapshot {
     }
     let mut snapshot = Snapshot::new(Memory::new(1, 2, 3, 4));
     let name = Arc::from("flights");
-    let lanes = vec![LaneSnapshot::of(&lane)];
+    let lanes = vec![LaneSnapshot::at(&lane, Moment::ZERO)];
     snapshot.topics.push(TopicSnapshot::new(name, CollectorState::Ready, 0, lanes));
     snapshot
 }

@@ -119,7 +119,12 @@ impl TopicView {
 
     /// Whether somebody should look at it.
     pub(super) fn is_in_trouble(&self) -> bool {
-        self.now.lanes[LOCKED] > 0.0 || self.now.lost > 0.0 || self.failed > 0.0
+        let is_new = |counts: &BTreeMap<String, f64>| counts.values().any(|count| *count > 0.0);
+        self.now.lanes[LOCKED] > 0.0
+            || self.now.lost > 0.0
+            || self.failed > 0.0
+            || is_new(&self.new_rejected)
+            || is_new(&self.new_dead)
     }
 }
 
