@@ -47,7 +47,7 @@ pub struct Snapshot {
     pub storage: Option<StorageUsage>,
     /// Whether what is in storage survives the process.
     pub durable: bool,
-    /// Panics of code that is not the batcher's own, contained so far.
+    /// Panics that were contained so far: of code that the batcher calls, or of its own tasks.
     pub panics: u64,
     /// How often each trouble was reported; a report that one is over is not counted. Of a batcher, all of them are here.
     pub reports: BTreeMap<Trouble, u64>,

@@ -65,7 +65,7 @@
 //! | `storage_lost_events_total` | counter | none at all | lost in it through damage |
 //! | `storage_lost_dead_letters_total` | counter | none at all | lost in the same way |
 //! | `storage_salvaged_records_total` | counter | none at all | batches and dead letters saved out of what was damaged |
-//! | `panics_total` | counter | none at all | panics of code that is not the batcher's, contained |
+//! | `panics_total` | counter | none at all | panics that were contained: of code that the batcher calls, or, a bug then, of its own tasks |
 //! | `reports_total` | counter | `trouble` | reports to the error notifier: what fails without being counted above shows here, such as the dead-letter topic or a search of Kafka's log |
 //! | `reports_dropped_total` | counter | none at all | reports for which the error notifier was too slow |
 //! | `telemetry_dropped_total` | counter | none at all | calls of telemetry for which the recorder was too slow; should be 0 |

@@ -144,7 +144,7 @@ const TABLE: &[(&str, Kind, Unit, &str)] = &[
     (STORAGE_LOST, Counter, Unit::Count, "Stored events that are lost through damage"),
     (STORAGE_LOST_DEAD, Counter, Unit::Count, "Stored dead letters that are lost through damage"),
     (STORAGE_SALVAGED, Counter, Unit::Count, "Stored batches and dead letters saved out of what is damaged"),
-    (PANICS, Counter, Unit::Count, "Panics of code that is not the batcher's, contained"),
+    (PANICS, Counter, Unit::Count, "Panics that were contained: of code that the batcher calls, or of its own tasks"),
     (REPORTS, Counter, Unit::Count, "Reports to the error notifier, by what they are about"),
     (REPORTS_DROPPED, Counter, Unit::Count, "Reports dropped because the error notifier was too slow"),
     (TELEMETRY_DROPPED, Counter, Unit::Count, "Calls of telemetry dropped because the recorder was too slow"),
