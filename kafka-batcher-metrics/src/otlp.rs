@@ -85,7 +85,10 @@ impl Exporter {
     pub async fn refresh(&self, observer: &dyn Observe) {
         match observer.snapshot().await {
             Some(snapshot) => self.publish(&snapshot),
-            None => self.recorded.publish_end(),
+            None => {
+                let _whole = self.figures.publishing.lock();
+                self.recorded.publish_end();
+            }
         }
     }
 

@@ -30,6 +30,7 @@ pub(crate) struct Inner {
     /// Of which a snapshot was published.
     pub(crate) topics: Mutex<BTreeSet<Arc<str>>>,
     lanes: Kept<LaneId, Lane>,
+    sealed: Kept<(Arc<str>, FlushReason), Counter>,
     counters: Kept<(&'static str, Arc<str>, &'static str), Counter>,
     calls: Kept<(StorageCall, bool), Histogram>,
 }
@@ -162,6 +163,7 @@ impl Recorded {
             upkeep: Upkeep { work: Box::new(work), calls: AtomicU32::new(0) },
             topics: Mutex::default(),
             lanes: Kept::new(),
+            sealed: Kept::new(),
             counters: Kept::new(),
             calls: Kept::new(),
         };
@@ -207,7 +209,13 @@ impl Recorded {
 
 impl Telemetry for Recorded {
     fn batch_sealed(&self, lane: &LaneId, _events: u32, _bytes: usize, reason: FlushReason) {
-        self.count(names::BATCHES, &lane.topic, Some(("reason", reason.as_str())), 1);
+        let source = &self.inner.source;
+        let key = (Arc::clone(&lane.topic), reason);
+        let make = || {
+            let labels = and(source.topic(&lane.topic), "reason", reason.as_str());
+            (key.clone(), source.counter(names::BATCHES, labels))
+        };
+        self.inner.sealed.with(&key, make, |counter| counter.increment(1));
     }
 
     fn delivered(&self, lane: &LaneId, events: u32, bytes: usize, took: Duration, queued: Option<Duration>) {

@@ -120,9 +120,10 @@ fn names_labels_figures_and_buckets_are_those_of_prometheus() {
     tell(&prometheus.telemetry());
     otlp.publish(&snapshot(5));
     prometheus.telemetry().publish(&snapshot(5));
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(otlp.refresh(&Gone));
     let ours = collected.collect();
-    let text = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    let text = text.block_on(prometheus.render(&Gone));
+    let text = runtime.block_on(prometheus.render(&Gone));
     let mut seen = 0;
     for line in text.lines().filter(|line| !line.starts_with('#') && !line.is_empty()) {
         let (key, value) = line.rsplit_once(' ').unwrap();

@@ -16,7 +16,7 @@ use crate::{files, print};
 #[derive(Debug, Args)]
 pub(crate) struct Telemetry {
     /// Events of each run
-    #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1000..))]
+    #[arg(long, default_value_t = 300_000, value_parser = clap::value_parser!(u64).range(1000..))]
     events: u64,
     /// Events in a batch
     #[arg(long, value_delimiter = ',', default_value = "10,100,500")]
