@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use kafka_batcher_core::{ErrorKind, Trouble, What};
+use kafka_batcher_core::{ErrorKind, What};
 use kafka_batcher_metrics::{Options, Recorded};
 use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit};
 use serde_json::Value;
@@ -256,9 +256,7 @@ fn log_texts() -> Vec<String> {
     for (text, source) in sources {
         assert!(read(source).contains(&format!("\"{text}")), "{source} does not say {text}");
     }
-    let recovered = Trouble::ALL.map(What::Recovered);
-    let reports = reports.iter().chain(&recovered).map(What::to_string);
-    reports.chain(sources.map(|(text, _)| text.to_owned())).collect()
+    reports.iter().map(What::to_string).chain(sources.map(|(text, _)| text.to_owned())).collect()
 }
 
 /// What is quoted in it and has several words is a command, a setting, or something that the log says.

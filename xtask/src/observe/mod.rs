@@ -180,16 +180,6 @@ const FOR_A_MOMENT: Fires = &[
     ("block", STUCK_LANES),
     ("disk", STUCK_LANES),
 ];
-/// For a while after Kafka has come and gone.
-const UNSTABLE: Fires = &[
-    ("main", AGAIN),
-    ("doomed", AGAIN),
-    ("letters", AGAIN),
-    ("reject", AGAIN),
-    ("block", AGAIN),
-    ("disk", AGAIN),
-];
-const AGAIN: &[&str] = &["KafkaBatcherConnectionUnstable"];
 const STUCK_LANES: &[&str] = &["KafkaBatcherLaneStuck"];
 const NO_ROOM: &[&str] = &[
     "KafkaBatcherSpoolFullSoon",
@@ -371,21 +361,7 @@ impl Run<'_> {
         self.story.phase("all is well again", DAMAGED);
         self.scrapes(HEALTHY / 2)?;
 
-        self.story.phase("Kafka comes and goes", AWAY);
-        self.story.may(FOR_A_MOMENT);
-        self.story.may(UNSTABLE);
-        self.story.may(DAMAGED);
-        // Three of them are enough, unless one takes long.
-        for _ in 0..4 {
-            self.session.kill(1)?;
-            self.holds("kafka_batcher_connected{instance=\"main\"} == 0")?;
-            self.session.restart(1)?;
-            self.holds("kafka_batcher_connected{instance=\"main\"} == 1")?;
-        }
-        self.until(&[("main", &["KafkaBatcherConnectionUnstable"])])?;
-        self.story.until_quiet(&self.prometheus, UNSTABLE, PATIENCE)?;
-
-        self.story.phase("all are killed", UNSTABLE);
+        self.story.phase("all are killed", DAMAGED);
         for setup in [&MAIN, &DOOMED, &REJECT, &BLOCK, &LETTERS, &DISK] {
             self.take(setup)?.kill()?;
         }
