@@ -79,7 +79,7 @@
 //! `accepted + found = delivered + dead_lettered + lost + stored + in_memory`.
 //!
 //! **Cardinality**: the histograms with `partition` have 35 series a partition; switch that label off with
-//! [`Options::partition_labels`]. All others grow with the number of topics, some 110 series each, and of brokers, 21 each. Counters of
+//! [`Options::partition_labels`]. All others grow with the number of topics, 95 series each, and of brokers, 21 each. Counters of
 //! a topic begin at 0 for each of the labels' values, so that `rate` sees the first event. Labels' values are words of the library, but for
 //! the names of topics and their aliases.
 //!
